@@ -1,0 +1,64 @@
+# Everything runs from a fresh clone: `make test` makes its own virtual environment.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help test check unit cluster-test cluster cluster-down images image manifests bench-recovery lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: check unit cluster-test  ## everything that must pass
+
+$(VENV)/installed: requirements-dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fleetctl needs Python 3.11 or newer: make PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install -q --no-deps -e .
+	touch $@
+
+venv: $(VENV)/installed
+
+check: venv  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p fleetctl
+	$(BIN)/lint-imports
+
+unit: venv  ## unit, property and protocol tests
+	$(BIN)/pytest tests/unit
+
+cluster-test: venv  ## the tests on a real kind cluster; skipped, with the reason, where kind cannot run
+	tests/kind/test $(BIN)/pytest tests/cluster
+
+cluster: ## bring up the kind cluster of the tests (4 workers)
+	tests/kind/up
+
+cluster-down: ## remove every trace of it
+	tests/kind/down
+
+images: venv  ## build fleetctl:test and the test images, load them into the cluster
+	tests/kind/images
+
+image: venv  ## build the image fleetctl:0.1.0 with the Docker engine that is here
+	rm -rf build/wheels
+	$(BIN)/pip wheel -q --no-deps -w build/wheels .
+	$(BIN)/pip download -q -d build/wheels/locked -r requirements.lock --only-binary :all: \
+	  --python-version 3.13 --platform manylinux_2_28_$$(uname -m) --platform manylinux2014_$$(uname -m)
+	docker build -t fleetctl:0.1.0 .
+
+manifests: venv  ## write manifests/crd.yaml from the types
+	$(BIN)/fleetctl crd >manifests/crd.yaml
+
+bench-recovery: cluster images  ## measure recoveries against the floor of this machine
+	tests/kind/enter $(BIN)/python tests/cluster/bench_recovery.py
+
+lock: venv  ## pin the dependencies anew
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate --group dev pyproject.toml \
+	  -o requirements-dev.lock
+
+clean:  ## remove what was built here
+	rm -rf $(VENV) build dist

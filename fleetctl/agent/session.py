@@ -1,0 +1,211 @@
+"""The agent's side of the stream: when to dial, beat and give up.
+
+Knows nothing of what a message means (machine.py). Everything it touches is handed in, so a simulator runs this same
+class over streams in memory; main.py puts it on TLS, files and signals.
+
+That nobody can be reached never stops anything here: an agent keeps trying, and its trainer runs on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from fleetctl.agent.machine import Action, Machine, OpenGate, Persist, RestartAll, SayHello, Send
+from fleetctl.rendezvous.messages import (
+    RESTART_EXIT_CODE,
+    Beat,
+    BeatAck,
+    Bye,
+    NotLeader,
+    ProtocolError,
+    Refused,
+    TryAgain,
+    Welcome,
+    encode,
+    receive,
+)
+
+CONNECT_S = 5.0
+BEAT_S = 5.0
+SILENT_BEATS = 3
+BACK_OFF_S = (0.1, 3.0)
+TRY_AGAIN_S = (0.2, 0.5)
+GOODBYE_S = 0.2
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Keeper(Protocol):
+    """Where promises and releases survive this process (files.py)."""
+
+    def keep_promise(self, attempt: int, ticket: str) -> None: ...
+
+    def keep_release(self, attempt: int) -> None: ...
+
+
+class _Restart(Exception):  # it is not an error
+    """Every container of the pod must restart."""
+
+
+class Agent:
+    """Speaks for one life of one pod.
+
+    `open_stream` dials an address, or the Service if it is empty; `boottime` reads CLOCK_BOOTTIME; `chance` draws from
+    [0, 1); `say` takes one line per decision.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        keeper: Keeper,
+        open_gate: Callable[[], None],
+        open_stream: Callable[[str], Awaitable[Stream]],
+        read_token: Callable[[], str],
+        boottime: Callable[[], float],
+        chance: Callable[[], float],
+        say: Callable[[str], None],
+    ) -> None:
+        self._machine = machine
+        self._keeper = keeper
+        self._open_gate = open_gate
+        self._open_stream = open_stream
+        self._read_token = read_token
+        self._boottime = boottime
+        self._chance = chance
+        self._say = say
+        self._said = ""
+        self._failures = 0
+        self._redirect = ""
+        self._writer: asyncio.StreamWriter | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._stopping = False
+
+    async def run(self) -> int:
+        """Attend the rendezvous until told to restart or to stop; the exit code."""
+        self._task = asyncio.current_task()
+        try:
+            while not self._stopping:
+                pause_s = await self._attend()
+                await asyncio.sleep(pause_s)
+        except _Restart:
+            return RESTART_EXIT_CODE
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+        await self._say_goodbye()
+        return 0
+
+    def stop(self) -> None:
+        """SIGTERM: say goodbye and let `run` return 0."""
+        self._say("leaving on SIGTERM")
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _say_goodbye(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.write(encode(Bye()))
+        self._writer.close()
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await self._writer.wait_closed()
+        except OSError:
+            pass  # it was a courtesy
+
+    async def _attend(self) -> float:
+        """One stream from dial to end; how long to wait before the next."""
+        address, self._redirect = self._redirect, ""
+        where = address or "the Service"
+        writer = None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await self._open_stream(address)
+            self._greet(writer)
+            self._writer = writer
+            return await self._converse(reader, writer, where, may_redirect=not address)
+        except (OSError, EOFError, ValueError, ProtocolError) as error:
+            return self._back_off(f"no stream to {where}: {str(error) or type(error).__name__}")
+        finally:
+            if writer is not None and not self._stopping:
+                self._writer = None
+                writer.close()
+
+    def _greet(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(encode(self._machine.hello(self._read_token())))
+
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str, *, may_redirect: bool
+    ) -> float:
+        # Nothing waits for the stream to drain: a few small lines are all it can collect before it counts as silent.
+        loop = asyncio.get_running_loop()
+        beat_s, next_beat, give_up_at = BEAT_S, float("inf"), loop.time() + CONNECT_S
+        while True:
+            if loop.time() >= give_up_at:
+                return self._back_off(f"{where} is silent")
+            if loop.time() >= next_beat:
+                writer.write(encode(Beat()))
+                next_beat = loop.time() + beat_s
+            try:
+                async with asyncio.timeout_at(min(next_beat, give_up_at)) as tick:
+                    message = await receive(reader)
+            except TimeoutError:
+                if not tick.expired():
+                    raise  # the kernel's ETIMEDOUT, not ours
+                continue
+            match message:
+                case Welcome():
+                    beat_s = max(message.beat_s, 0.1)
+                    next_beat = loop.time() + beat_s
+                    self._say_once(f"welcomed by {where}")
+                case BeatAck():
+                    self._failures = 0
+                case NotLeader(address):
+                    if address and may_redirect:
+                        self._redirect = address
+                        return 0.0
+                    return self._back_off(f"{where} does not lead")
+                case TryAgain(reason):
+                    self._say_once(f"{where} says try again: {reason}")
+                    low, high = TRY_AGAIN_S
+                    return low + (high - low) * self._chance()
+                case Refused(reason):
+                    return self._back_off(f"refused by {where}: {reason}")
+                case None:
+                    pass
+                case _:
+                    self._carry_out(self._machine.on_message(message, self._boottime()), writer)
+            give_up_at = loop.time() + SILENT_BEATS * beat_s
+
+    def _carry_out(self, actions: Iterable[Action], writer: asyncio.StreamWriter) -> None:
+        """A file that cannot be written ends the agent (StateError): what was not kept must not be acknowledged."""
+        for action in actions:
+            match action:
+                case Send(message):
+                    writer.write(encode(message))
+                case SayHello():
+                    self._say("a release came too long after the pong: saying hello again")
+                    self._greet(writer)
+                case Persist(attempt, ticket):
+                    self._keeper.keep_promise(attempt, ticket)
+                    self._say(f"promised attempt {attempt}")
+                case OpenGate(attempt):
+                    self._keeper.keep_release(attempt)
+                    self._open_gate()
+                    self._say(f"released into attempt {attempt}")
+                case RestartAll(attempt):
+                    self._say(f"restarting every container for attempt {attempt}")
+                    raise _Restart
+
+    def _back_off(self, why: str) -> float:
+        self._say_once(why)
+        low, high = BACK_OFF_S
+        limit = min(high, low * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        return limit * self._chance()
+
+    def _say_once(self, line: str) -> None:
+        if line != self._said:
+            self._say(line)
+        self._said = line

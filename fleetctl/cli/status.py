@@ -1,0 +1,106 @@
+"""`fleetctl status GANG`: what a gang is doing and why, from the API server alone. Reads; changes nothing."""
+
+import argparse
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from fleetctl.clock import SystemClock
+from fleetctl.controller.resources import GANGS, GangObject
+from fleetctl.controller.views import gang_view, members
+from fleetctl.errors import GiveUp
+from fleetctl.gang.activity import activity, by_activity
+from fleetctl.gang.pods import LABEL_GANG
+from fleetctl.gang.state import Member
+from fleetctl.kube.auth import load_endpoint
+from fleetctl.kube.connect import connect
+from fleetctl.kube.errors import NotFound
+from fleetctl.kube.objects import PODS
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the status of one gang."""
+    gang, ranks = asyncio.run(_read(options))
+    if options.output == "json":
+        print(msgspec.json.format(msgspec.json.encode(as_json(gang, ranks))).decode())
+    else:
+        print("\n".join(as_text(gang, ranks, SystemClock().now())))
+    return 0
+
+
+async def _read(options: argparse.Namespace) -> tuple[GangObject, tuple[Member, ...]]:
+    endpoint = await load_endpoint(options.kubeconfig, options.context)
+    namespace = options.namespace or endpoint.namespace
+    async with connect(endpoint, "status") as client:
+        try:
+            gang = await client.get(GANGS, namespace, options.gang)
+        except NotFound as error:
+            raise GiveUp(
+                f'gang "{options.gang}" not found in namespace "{namespace}": see kubectl get gangs -A '
+                "(no such resource? kubectl apply -k manifests)"
+            ) from error
+        found = await client.list(PODS, namespace, label_selector=f"{LABEL_GANG}={options.gang}")
+    pods = {pod.metadata.name: pod for pod in found.items}
+    return gang, members(gang_view(gang), pods, lambda _: None)
+
+
+def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Iterator[str]:
+    """The lines of the status."""
+    status, record = gang.status, gang.status.attempt
+    running = status.condition("Running")
+    yield f"Gang:     {gang.metadata.namespace}/{gang.metadata.name}"
+    if running:
+        yield f"State:    {running.reason}{_age(running.last_transition_time, now)}"
+        yield f"          {running.message}"
+    else:
+        yield "State:    New: no controller has looked at it yet; is one running?"
+    yield f"Attempt:  {record.target}" + (f" (released: {record.released})" if record.target > record.released else "")
+    doing = by_activity(ranks)
+    yield f"Ready:    {sum(1 for m in ranks if _trains(m))}/{gang.spec.size}"
+    width = max((len(of) for of in doing.values()), default=0)
+    for number, (what, of) in enumerate(doing.items()):
+        yield f"{'Ranks:' if number == 0 else '':9} {of:{width}}  {what}"
+    for kind in ("Held", "Failed", "Completed", "Accepted"):
+        condition = status.condition(kind)
+        told = condition and (kind != "Accepted" or condition.reason == "AcceptedWithWarnings")
+        if condition and told and condition.status == "True":
+            yield f"{kind + ':':9} {condition.message}"
+    for last in status.history[:1]:
+        how = "started" if last.rung == "Start" else f"{last.cause.message}; restarted in place"
+        yield f"Last:     attempt {last.attempt}: {how}, released after {last.seconds.total:.1f} s"
+        yield f"          (at the barrier after {last.seconds.barrier:.1f} s){_age(last.at, now)}"
+    spent, budget = status.budgets.application, gang.spec.recovery.budgets.application
+    yield (
+        f"Budget:   {sum(spent.hours.values())} of {budget.restarts} restarts in {budget.within_hours} h, "
+        f"{spent.since_progress} of {budget.without_progress} in a row without progress"
+    )
+
+
+def as_json(gang: GangObject, ranks: tuple[Member, ...]) -> dict[str, Any]:
+    """The same for programs: the Gang's status, and what each rank does."""
+    running = gang.status.condition("Running")
+    return {
+        "namespace": gang.metadata.namespace,
+        "name": gang.metadata.name,
+        "size": gang.spec.size,
+        "ready": sum(1 for m in ranks if _trains(m)),
+        "state": running.reason if running else "New",
+        "message": running.message if running else "",
+        "ranks": by_activity(ranks),
+        "status": msgspec.to_builtins(gang.status),
+    }
+
+
+def _trains(member: Member) -> bool:
+    return activity(member) == "training"
+
+
+def _age(stamp: str, now: datetime) -> str:
+    seconds = max(0, int((now - datetime.fromisoformat(stamp)).total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f", {seconds // size}{unit} ago"
+    return f", {seconds}s ago"

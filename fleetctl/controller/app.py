@@ -1,0 +1,247 @@
+"""The controller as a whole: who leads, what is watched, who is talked to, and one loop for each gang.
+
+Only wiring. Everything is given its loop, clock and transport from here, so that a simulator can wire the same parts.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+from aiohttp import web
+
+from fleetctl.clock import Clock, SystemClock
+from fleetctl.controller.authority import AuthorityKeeper
+from fleetctl.controller.cache import Cache
+from fleetctl.controller.executor import Executor, PodSettings
+from fleetctl.controller.loop import GangLoop
+from fleetctl.controller.resources import GangObject
+from fleetctl.errors import GiveUp
+from fleetctl.gang.pods import AUDIENCE, LABEL_GANG
+from fleetctl.kube.auth import load_endpoint
+from fleetctl.kube.client import KubeClient
+from fleetctl.kube.connect import connect
+from fleetctl.kube.elector import LeaseElector
+from fleetctl.kube.errors import NotFound
+from fleetctl.kube.objects import PODS
+from fleetctl.kube.reflector import Key
+from fleetctl.rendezvous.identity import Admission, PodIdentity
+from fleetctl.rendezvous.server import Rendezvous
+from fleetctl.rendezvous.tokens import TokenVerifier
+
+log = logging.getLogger(__name__)
+LEASE = "fleetctl-controller"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a controller is started.
+
+    `namespace` is the controller's own (None: that of the credentials); `watch` the one whose gangs it looks after
+    (None: all). `agent_image` None: the image of the pod we run in. `rendezvous` is host:port as agents reach us,
+    `listen_port` where we listen for them; `health_port` 0 turns the probes off.
+    """
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str | None = None
+    watch: str | None = None
+    agent_image: str | None = None
+    rendezvous: str
+    listen_port: int = 8443
+    health_port: int = 8080
+    identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{secrets.token_hex(4)}")
+
+
+async def run(settings: Settings) -> None:
+    """Run a controller until cancelled. Raises ConfigurationError, ApiError if it cannot start."""
+    clock = SystemClock()
+    endpoint = await load_endpoint(settings.kubeconfig, settings.context)
+    namespace = settings.namespace or endpoint.namespace
+    async with connect(endpoint, "controller") as client, connect(endpoint, "elector") as lease_client:
+        controller = await Controller.open(client, lease_client, clock, namespace, settings)
+        await controller.run()
+
+
+class Controller:
+    """All parts of one controller."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        lease_client: KubeClient,
+        clock: Clock,
+        namespace: str,
+        authority: AuthorityKeeper,
+        agent_image: str,
+        settings: Settings,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._settings = settings
+        self._authority = authority
+        self._loops: dict[Key, GangLoop] = {}
+        self._gang_tasks: asyncio.TaskGroup | None = None
+        self._elector = LeaseElector(
+            lease_client, namespace, LEASE, settings.identity, clock, changed=self._leadership_changed
+        )
+        self._cache = Cache(client, self._gang_changed, namespace=settings.watch, pod_gone=self._pod_gone)
+        self._rendezvous = Rendezvous(
+            authenticate=TokenVerifier(
+                lambda: client.raw_get("/openid/v1/jwks"), self._read_issuer, audience=AUDIENCE, clock=clock
+            ),
+            admit=self._admit,
+            leading=self._leads,
+            leader_address=lambda: "",  # the Service knows the way
+            on_change=self._life_changed,
+        )
+        self._executor = Executor(
+            client,
+            self._rendezvous,
+            self._cache,
+            clock,
+            PodSettings(
+                agent_image=agent_image,
+                rendezvous=settings.rendezvous,
+                server_name=_server_name(settings),
+            ),
+            identity=settings.identity,
+            bundle=lambda: authority.bundle,
+            leading=self._leads,
+        )
+
+    @classmethod
+    async def open(
+        cls, client: KubeClient, lease_client: KubeClient, clock: Clock, namespace: str, settings: Settings
+    ) -> "Controller":
+        """A controller whose certificate authority is there."""
+        authority = await AuthorityKeeper.open(client, clock, namespace, _server_name(settings))
+        agent_image = settings.agent_image or await _own_image(client, namespace)
+        return cls(client, lease_client, clock, namespace, authority, agent_image, settings)
+
+    async def run(self) -> None:
+        """Until cancelled. The work stops before the Lease is released."""
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._elector.run())
+            try:
+                await self._work()
+            except asyncio.CancelledError:
+                log.info("stopping")
+                raise
+
+    async def _work(self) -> None:
+        async with (
+            asyncio.TaskGroup() as tasks,
+            self._rendezvous.listening(None, self._settings.listen_port, self._authority.context),
+            _probes(self._settings.health_port, ready=lambda: self._cache.is_synced),
+        ):
+            self._gang_tasks = tasks
+            tasks.create_task(self._cache.run())
+            tasks.create_task(self._authority.run(self._leads, self._all_gangs))
+            await self._cache.synced()
+            log.info("synced: %d gangs", len(self._cache.gangs()))
+            for key in self._cache.gangs():
+                self._gang_changed(key)
+            await asyncio.Event().wait()
+
+    def _leads(self) -> bool:
+        return self._elector.leading and self._cache.is_synced
+
+    def _writer(self) -> str | None:
+        """Who we write as while we lead."""
+        return f"{self._settings.identity}/{self._elector.transitions}" if self._leads() else None
+
+    def _leadership_changed(self) -> None:
+        if not self._elector.leading:
+            self._rendezvous.dismiss_all()
+        for loop in self._loops.values():
+            loop.changed()
+
+    def _gang_changed(self, key: Key) -> None:
+        loop = self._loops.get(key)
+        if loop is not None:
+            loop.changed()
+        elif self._cache.is_synced and self._gang_tasks is not None and self._cache.gang(key) is not None:
+            self._gang_tasks.create_task(self._look_after(key))
+
+    async def _look_after(self, key: Key) -> None:
+        if key in self._loops:
+            return
+        loop = self._loops[key] = GangLoop(
+            key, self._client, self._cache, self._executor, self._clock, life=self._rendezvous.life, writer=self._writer
+        )
+        try:
+            await loop.run()
+        finally:
+            del self._loops[key]
+
+    def _life_changed(self, identity: PodIdentity) -> None:
+        key = self._cache.gang_of(identity.uid)
+        if key is not None:
+            self._gang_changed(key)
+
+    def _pod_gone(self, uid: str) -> None:
+        self._rendezvous.forget(uid)
+
+    async def _admit(self, identity: PodIdentity) -> Admission:
+        known = self._cache.pod(identity.namespace, identity.pod)
+        if known is not None and known.metadata.uid == identity.uid:
+            return Admission.MEMBER
+        try:
+            pod = await self._client.get(PODS, identity.namespace, identity.pod)
+        except NotFound:
+            return Admission.STRANGER
+        member = pod.metadata.uid == identity.uid and LABEL_GANG in pod.metadata.labels
+        return Admission.NOT_YET if member else Admission.STRANGER
+
+    async def _read_issuer(self) -> str:
+        discovery = await self._client.raw_get("/.well-known/openid-configuration")
+        return msgspec.json.decode(discovery, type=_Discovery).issuer
+
+    def _all_gangs(self) -> list[GangObject]:
+        return [gang for key in self._cache.gangs() if (gang := self._cache.gang(key))]
+
+
+class _Discovery(msgspec.Struct):
+    issuer: str
+
+
+async def _own_image(client: KubeClient, namespace: str) -> str:
+    """The image of the pod we run in: agents are the same program."""
+    try:
+        pod = await client.get(PODS, namespace, socket.gethostname())
+    except NotFound as error:
+        raise GiveUp("not running in a pod, so there is no image of our own: pass --agent-image") from error
+    return pod.spec.containers[0].image
+
+
+def _server_name(settings: Settings) -> str:
+    return settings.rendezvous.rpartition(":")[0]
+
+
+@asynccontextmanager
+async def _probes(port: int, *, ready: Callable[[], bool]) -> AsyncIterator[None]:
+    """Answer the kubelet while inside: /healthz (the loop turns), /readyz (everything was read once)."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        good = ready()
+        return web.Response(text="ok\n" if good else "not synced yet\n", status=200 if good else 503)
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    if port:
+        await web.TCPSite(runner, None, port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,170 @@
+"""Actions → calls. Carries out a plan in its order and stops at the first action that fails.
+
+Decides nothing. A conflict means that somebody wrote first: the gang is read live and the loop plans again; nothing is
+ever written twice blindly.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import msgspec
+
+from fleetctl.clock import Clock
+from fleetctl.controller.cache import Cache
+from fleetctl.controller.events import emit
+from fleetctl.controller.resources import GANGS, GangObject
+from fleetctl.errors import FleetctlError, Retry
+from fleetctl.gang import pods
+from fleetctl.gang.identity import Gang, Slot
+from fleetctl.gang.plan import Action, CreateCompanions, CreatePods, Ping, Plan, Release, Reset, WriteStatus
+from fleetctl.kube.client import KubeClient
+from fleetctl.kube.errors import AlreadyExists, Conflict
+from fleetctl.kube.objects import CONFIG_MAPS, PODS, SERVICES, Raw, Resource
+from fleetctl.rendezvous.server import Rendezvous
+
+log = logging.getLogger(__name__)
+CALLS_AT_ONCE = 20
+
+
+class NameTaken(Retry):
+    """An object of that name exists and is not this gang's: wait until it is gone, or somebody removes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodSettings:
+    """What the pods of every gang need to know of this installation."""
+
+    agent_image: str
+    rendezvous: str
+    server_name: str
+
+
+class Executor:
+    """Carries out plans. `bundle` gives the CA certificates as they are now; `leading` is asked before every action."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        rendezvous: Rendezvous,
+        cache: Cache,
+        clock: Clock,
+        settings: PodSettings,
+        *,
+        identity: str,
+        bundle: Callable[[], str],
+        leading: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._rendezvous = rendezvous
+        self._cache = cache
+        self._clock = clock
+        self._settings = settings
+        self._identity = identity
+        self._bundle = bundle
+        self._leading = leading
+        self._with_companions: set[str] = set()
+        """Uids of gangs whose Services and ConfigMap are known to exist."""
+        self._notices: set[asyncio.Task[None]] = set()
+
+    def pod_body(self, gang: Gang, slot: Slot, attempt: int) -> dict[str, Any]:
+        """The pod of a slot, as it would be created."""
+        s = self._settings
+        return pods.pod(
+            gang,
+            slot,
+            attempt,
+            agent_image=s.agent_image,
+            rendezvous=s.rendezvous,
+            server_name=s.server_name,
+        )
+
+    async def carry_out(self, plan: Plan, seen: GangObject, gang: Gang) -> None:
+        """All actions of the plan. Raises what the failing one raised, after the world has been read again."""
+        for action in plan.actions:
+            if not self._leading():
+                return
+            await self._act(action, seen, gang)
+
+    async def _act(self, action: Action, seen: GangObject, gang: Gang) -> None:
+        match action:
+            case WriteStatus():
+                await self._write_status(action, seen)
+            case CreateCompanions():
+                await self._create_companions(gang)
+            case CreatePods(slots, attempt):
+                await _together([self._create_pod(gang, slot, attempt) for slot in slots])
+            case Reset(uids, attempt):
+                for uid in uids:
+                    self._rendezvous.reset(uid, attempt)
+            case Ping(uids, promise):
+                for uid in uids:
+                    self._rendezvous.ping(uid, promise.attempt, promise.ticket)
+            case Release(uids, promise):
+                for uid in uids:
+                    self._rendezvous.release(uid, promise.attempt, promise.ticket)
+            case _:
+                assert_never(action)
+
+    async def _write_status(self, action: WriteStatus, seen: GangObject) -> None:
+        wanted = msgspec.structs.replace(seen, status=action.status)
+        try:
+            written = await self._client.replace_status(GANGS, wanted)
+        except Retry:
+            # a conflict, or an answer that was lost: only a live read tells what the record says now
+            meta = seen.metadata
+            self._cache.wrote_gang(await self._client.get(GANGS, meta.namespace, meta.name))
+            raise
+        self._cache.wrote_gang(written)
+        if action.notice:
+            task = asyncio.create_task(emit(self._client, self._clock, written, action.notice, self._identity))
+            self._notices.add(task)
+            task.add_done_callback(self._notices.discard)
+
+    async def _create_companions(self, gang: Gang) -> None:
+        if gang.uid in self._with_companions:
+            return
+        await self._ensure(CONFIG_MAPS, gang, pods.authority(gang, self._bundle()))
+        for service in pods.services(gang):
+            await self._ensure(SERVICES, gang, service)
+        self._with_companions.add(gang.uid)
+
+    async def _ensure(self, resource: Resource[Raw], gang: Gang, body: dict[str, Any]) -> None:
+        name = body["metadata"]["name"]
+        try:
+            await self._client.create(resource, gang.namespace, body)
+        except AlreadyExists:
+            there = await self._client.get(resource, gang.namespace, name)
+            _refuse_unless_ours(f"{resource.kind} {name}", there, gang)
+
+    async def _create_pod(self, gang: Gang, slot: Slot, attempt: int) -> None:
+        try:
+            pod = await self._client.create(PODS, gang.namespace, self.pod_body(gang, slot, attempt))
+        except AlreadyExists:
+            pod = await self._client.get(PODS, gang.namespace, slot.pod_name)
+            _refuse_unless_ours(f"pod {slot.pod_name}", pod, gang)
+        self._cache.wrote_pod(pod)
+
+
+def _refuse_unless_ours(what: str, there: Any, gang: Gang) -> None:
+    if all(owner.uid != gang.uid for owner in there.metadata.owner_references):
+        raise NameTaken(f"{what} exists and is not this gang's: delete it, or give the gang another name")
+
+
+async def _together(calls: list[Coroutine[Any, Any, None]]) -> None:
+    """All calls, some at a time; then the first error, if there was one. One that fails does not stop the others."""
+    gate = asyncio.Semaphore(CALLS_AT_ONCE)
+
+    async def one(call: Coroutine[Any, Any, None]) -> FleetctlError | None:
+        async with gate:
+            try:
+                await call
+            except FleetctlError as error:
+                return error
+        return None
+
+    errors = [e for e in await asyncio.gather(*(one(c) for c in calls)) if e]
+    if errors:
+        raise next((e for e in errors if not isinstance(e, Conflict)), errors[0])

@@ -1,0 +1,140 @@
+"""One gang: decide whenever something changed or a deadline passed.
+
+Level, not edge: each turn looks at the whole gang as it is now, so a missed event can do no harm. The loop is kept too
+small to be wrong; what to do is plan.py's, how to do it executor.py's.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+
+from fleetctl.clock import Clock
+from fleetctl.controller import admission, views
+from fleetctl.controller.cache import Cache
+from fleetctl.controller.executor import Executor
+from fleetctl.controller.resources import GangObject
+from fleetctl.errors import FleetctlError, GiveUp
+from fleetctl.gang.identity import Gang
+from fleetctl.gang.plan import Acceptance, Memory, Plan, Snapshot, plan
+from fleetctl.gang.state import Life
+from fleetctl.kube.client import KubeClient
+from fleetctl.kube.reflector import Key
+
+log = logging.getLogger(__name__)
+
+DEBOUNCE_S = 0.01
+"""Messages of many agents arrive together; one look at the gang serves them all."""
+AGAIN_AFTER_ERROR_S = 1.0
+AGAIN_AFTER_REFUSAL_S = 5.0
+RECHECK_S = 5.0
+"""A refused template is checked again: a quota may have been raised, a node upgraded."""
+
+
+class GangLoop:
+    """Brings one gang to where it should be.
+
+    `life`: what the agent of the pod with that uid says. `writer`: who we lead as, None while we do not.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        client: KubeClient,
+        cache: Cache,
+        executor: Executor,
+        clock: Clock,
+        *,
+        life: Callable[[str], Life | None],
+        writer: Callable[[], str | None],
+    ) -> None:
+        self._key = key
+        self._client = client
+        self._cache = cache
+        self._executor = executor
+        self._clock = clock
+        self._life = life
+        self._writer = writer
+        self._changed = asyncio.Event()
+        self._memory = Memory()
+        self._memory_of = ("", "")
+        self._acceptance: tuple[str, int, float, Acceptance] | None = None
+        self._said: tuple[str, ...] = ()
+
+    def changed(self) -> None:
+        """Something about the gang is not as it was."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Decide until the gang is gone or we are cancelled."""
+        wake_in: float | None = 0.0
+        while self._cache.gang(self._key) is not None:
+            await self._wait(wake_in)
+            wake_in = await self._turn()
+
+    async def _wait(self, wake_in: float | None) -> None:
+        try:
+            async with asyncio.timeout(wake_in):
+                await self._changed.wait()
+            await asyncio.sleep(DEBOUNCE_S)
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    async def _turn(self) -> float | None:
+        """One look, one plan, carried out. Returns the seconds until the next look, None to wait for a change."""
+        seen, writer = self._cache.gang(self._key), self._writer()
+        if seen is None or writer is None:
+            return None
+        try:
+            decided = await self._decide(seen, writer)
+            self._say(seen, decided)
+            self._memory = decided.memory
+            await self._executor.carry_out(decided, seen, views.gang_view(seen))
+        except GiveUp as error:
+            log.error("%s", error, extra=self._about(seen))
+            return AGAIN_AFTER_REFUSAL_S
+        except FleetctlError as error:
+            log.warning("%s", error, extra=self._about(seen))
+            return AGAIN_AFTER_ERROR_S
+        return decided.wake_in
+
+    async def _decide(self, seen: GangObject, writer: str) -> Plan:
+        gang = views.gang_view(seen)
+        if self._memory_of != (gang.uid, writer):  # another gang of that name, or another term of ours
+            self._memory, self._memory_of = Memory(), (gang.uid, writer)
+        acceptance = await self._accept(seen, gang)
+        snapshot = Snapshot(
+            gang=gang,
+            generation=seen.metadata.generation,
+            status=seen.status,
+            members=views.members(gang, self._cache.pods(self._key), self._life),
+            now=self._clock.now(),
+            writer=writer,
+            fresh_ticket=secrets.token_hex(16),
+            acceptance=acceptance,
+            deleting=seen.metadata.deletion_timestamp is not None,
+        )
+        return plan(snapshot, self._memory)
+
+    async def _accept(self, seen: GangObject, gang: Gang) -> Acceptance | None:
+        """The check of the template, made again after a while if it refused; not asked once the gang has started."""
+        if seen.status.attempt.target > 0 or seen.metadata.deletion_timestamp:
+            return None
+        now, generation = asyncio.get_running_loop().time(), seen.metadata.generation
+        if self._acceptance:
+            uid, of_generation, at, found = self._acceptance
+            if (uid, of_generation) == (gang.uid, generation) and (not found.problems or now < at + RECHECK_S):
+                return found
+        found = await admission.check(self._client, gang, lambda slot: self._executor.pod_body(gang, slot, 1))
+        self._acceptance = (gang.uid, generation, now, found)
+        return found
+
+    def _say(self, seen: GangObject, decided: Plan) -> None:
+        if decided.reasons != self._said:
+            self._said = decided.reasons
+            log.info("; ".join(decided.reasons), extra=self._about(seen))
+
+    def _about(self, seen: GangObject) -> dict[str, object]:
+        attempt = seen.status.attempt
+        return {"gang": "/".join(self._key), "target": attempt.target, "released": attempt.released}

@@ -1,0 +1,294 @@
+"""From a gang's template to the objects that exist for it: the pod of a rank, the Services, the CA ConfigMap.
+
+Bodies are plain JSON values, ready for the API server; they depend on the gang and the rank only, never on the world,
+so that creating one twice is the same as creating it once. What can be wrong with a template is `template.py`.
+
+The order in a pod is the protocol (design: the rendezvous):
+    the user's init containers and sidecars → images pulled → life id → agent (holds the gate) → the user's containers
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fleetctl.gang import spec
+from fleetctl.gang.identity import Gang, Slot
+
+Body = dict[str, Any]
+
+AGENT = "fleetctl-agent"
+LIFE = "fleetctl-life"
+RESERVED_PREFIX = "fleetctl-"
+RESTART_EXIT_CODE = 88
+PROBE_PORT = 28100
+AGENT_USER = 65532
+
+AGENT_DIR = "/fleetctl/agent"
+SHARED_DIR = "/fleetctl/shared"
+CREDENTIALS_DIR = "/fleetctl/credentials"
+AUDIENCE = "fleetctl"
+
+LABEL_GANG = f"{spec.GROUP}/gang"
+LABEL_RANK = f"{spec.GROUP}/rank"
+LABEL_GROUP = f"{spec.GROUP}/group"
+LABEL_ATTEMPT = f"{spec.GROUP}/attempt"
+
+# builtins of the shell only: the trainer's image may hold nothing but /bin/sh
+WRITE_LIFE_ID = f'read -r id </proc/sys/kernel/random/uuid && echo "$id" >{AGENT_DIR}/life'
+
+
+def pod(gang: Gang, slot: Slot, attempt: int, *, agent_image: str, rendezvous: str, server_name: str) -> Body:
+    """The pod of one rank. `rendezvous` is host:port; `server_name` is the name in its certificate."""
+    template = slot.group.template
+    user = template.get("spec", {})
+    containers = [_regular(gang, slot, c) for c in user["containers"]]
+    trainer = next(c for c in containers if c["name"] == slot.trainer)
+    guaranteed = all(_limits_are_requests(c) for c in containers)
+    body = {
+        **user,
+        "restartPolicy": "Never",
+        "hostname": slot.pod_name,
+        "subdomain": gang.name,
+        "tolerations": [*user.get("tolerations", ()), *_TOLERATIONS],
+        "volumes": [*user.get("volumes", ()), *_volumes(gang)],
+        "initContainers": [
+            *(_init(gang, slot, c) for c in user.get("initContainers", ())),
+            *_pulls(containers, trainer),
+            _life(trainer, guaranteed=guaranteed),
+            _agent(gang, slot, agent_image, rendezvous, server_name, guaranteed=guaranteed),
+        ],
+        "containers": containers,
+    }
+    metadata = template.get("metadata", {})
+    labels = {
+        **metadata.get("labels", {}),
+        **gang_labels(gang),
+        LABEL_GROUP: slot.group.name,
+        LABEL_RANK: str(slot.rank),
+        LABEL_ATTEMPT: str(attempt),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            **_metadata(gang, slot.pod_name),
+            "labels": labels,
+            "annotations": metadata.get("annotations", {}),
+        },
+        "spec": body,
+    }
+
+
+def services(gang: Gang) -> list[Body]:
+    """The headless Service that gives every rank a DNS name, and the coordinator's own stable address."""
+    ranks = {LABEL_GANG: gang.name}
+    headless = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": ranks}
+    coordinator = {
+        "publishNotReadyAddresses": True,
+        "selector": ranks | {LABEL_RANK: str(gang.coordinator.rank)},
+        "ports": [{"name": "coordinator", "port": gang.spec.coordinator.port}],
+    }
+    return [
+        {"apiVersion": "v1", "kind": "Service", "metadata": _companion(gang, gang.name), "spec": headless},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": _companion(gang, coordinator_service(gang)),
+            "spec": coordinator,
+        },
+    ]
+
+
+def authority(gang: Gang, bundle: str) -> Body:
+    """The ConfigMap with the certificates that agents trust (PEM)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _companion(gang, authority_name(gang)),
+        "data": {"ca.crt": bundle},
+    }
+
+
+def authority_name(gang: Gang) -> str:
+    return f"{gang.name}-fleetctl-ca"
+
+
+def coordinator_service(gang: Gang) -> str:
+    return f"{gang.name}-coordinator"
+
+
+def gang_labels(gang: Gang) -> dict[str, str]:
+    """The labels that all objects of a gang carry."""
+    return {LABEL_GANG: gang.name, "app.kubernetes.io/managed-by": "fleetctl"}
+
+
+def environment(gang: Gang, slot: Slot) -> dict[str, str]:
+    """What every container of a rank is told: our names, and those that torchrun reads."""
+    address = coordinator_service(gang)
+    port = str(gang.spec.coordinator.port)
+    return {
+        "FLEETCTL_GANG": gang.name,
+        "FLEETCTL_RANK": str(slot.rank),
+        "FLEETCTL_SIZE": str(gang.spec.size),
+        "FLEETCTL_COORDINATOR": f"{address}:{port}",
+        "FLEETCTL_ATTEMPT_FILE": f"{SHARED_DIR}/attempt",
+        "PET_NNODES": str(gang.spec.size),
+        "PET_NODE_RANK": str(slot.rank),
+        "PET_MASTER_ADDR": address,
+        "PET_MASTER_PORT": port,
+    }
+
+
+def _metadata(gang: Gang, name: str) -> Body:
+    owner = {
+        "apiVersion": spec.API_VERSION,
+        "kind": "Gang",
+        "name": gang.name,
+        "uid": gang.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    return {"name": name, "namespace": gang.namespace, "ownerReferences": [owner]}
+
+
+def _companion(gang: Gang, name: str) -> Body:
+    return {**_metadata(gang, name), "labels": gang_labels(gang)}
+
+
+# Kubernetes' own eviction must not act behind our back: what a silent node means is ours to judge.
+_TOLERATIONS: tuple[Body, ...] = tuple(
+    {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute"}
+    for key in ("not-ready", "unreachable")
+)
+
+
+def _volumes(gang: Gang) -> list[Body]:
+    token = {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
+    bundle = {"configMap": {"name": authority_name(gang), "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
+    return [
+        {"name": "fleetctl-agent", "emptyDir": {}},
+        {"name": "fleetctl-shared", "emptyDir": {}},
+        {"name": "fleetctl-credentials", "projected": {"sources": [token, bundle], "defaultMode": 0o444}},
+    ]
+
+
+_SHARED_MOUNT = {"name": "fleetctl-shared", "mountPath": SHARED_DIR}
+
+
+def _regular(gang: Gang, slot: Slot, container: Body) -> Body:
+    """A regular container of the user's: the rank's environment, and restart rules unless it has its own."""
+    out = _with_environment(gang, slot, container)
+    out["volumeMounts"] = [*container.get("volumeMounts", ()), {**_SHARED_MOUNT, "readOnly": True}]
+    if "restartPolicyRules" not in container and "restartPolicy" not in container:
+        out["restartPolicy"] = "Never"
+        out["restartPolicyRules"] = [_restart_all("NotIn", [0, *fatal_codes(gang.spec)])]
+    elif container["name"] == slot.trainer:
+        out["restartPolicyRules"] = [
+            *container.get("restartPolicyRules", ()),
+            _restart_all("NotIn", [0, *fatal_codes(gang.spec)]),
+        ]
+    return out
+
+
+def _init(gang: Gang, slot: Slot, container: Body) -> Body:
+    """An init container or sidecar of the user's. A sidecar without rules restarts the gang, like a container."""
+    out = _with_environment(gang, slot, container)
+    if container.get("restartPolicy") == "Always" and "restartPolicyRules" not in container:
+        out["restartPolicyRules"] = [_restart_all("NotIn", [0, *fatal_codes(gang.spec)])]
+    return out
+
+
+def fatal_codes(gang_spec: spec.GangSpec) -> list[int]:
+    """Exit codes that end the gang: they must leave a Failed pod, with the code on record."""
+    return sorted({code for rule in gang_spec.recovery.rules for code in rule.match.exit_codes})
+
+
+def _restart_all(operator: str, codes: list[int]) -> Body:
+    return {"action": "RestartAllContainers", "exitCodes": {"operator": operator, "values": codes}}
+
+
+def _with_environment(gang: Gang, slot: Slot, container: Body) -> Body:
+    own = container.get("env", [])
+    names = {e["name"] for e in own}
+    ours = [{"name": k, "value": v} for k, v in environment(gang, slot).items() if k not in names]
+    return {**container, "env": [*ours, *own]}  # ours first: $(FLEETCTL_RANK) may be used in the user's
+
+
+def _pulls(containers: list[Body], trainer: Body) -> list[Body]:
+    """A container that does nothing for every image but the trainer's: all images are there before the barrier."""
+    first_with: dict[str, Body] = {}
+    for container in containers:
+        first_with.setdefault(container["image"], container)
+    others = [c for image, c in first_with.items() if image != trainer["image"]]
+    return [_helper(f"{RESERVED_PREFIX}pull-{i}", c, ["/bin/sh", "-c", ":"]) for i, c in enumerate(others)]
+
+
+def _life(trainer: Body, *, guaranteed: bool) -> Body:
+    """Writes a new life id. In the trainer's image, which is so on the node before the barrier."""
+    out = _helper(LIFE, trainer, ["/bin/sh", "-c", WRITE_LIFE_ID])
+    out["volumeMounts"] = [{"name": "fleetctl-agent", "mountPath": AGENT_DIR}]
+    return out | ({"resources": _AGENT_RESOURCES_GUARANTEED} if guaranteed else {})
+
+
+def _helper(name: str, model: Body, command: list[str]) -> Body:
+    """A container that runs in the image and with the permissions of another, but none of its resources."""
+    kept: Body = {k: model[k] for k in ("image", "imagePullPolicy", "securityContext") if k in model}
+    return {"name": name, **kept, "command": command}
+
+
+_AGENT_RESOURCES = {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"memory": "64Mi"}}
+# A limit on CPU slows the agent's start, so there is one only where the pod would else lose its Guaranteed class.
+_AGENT_RESOURCES_GUARANTEED = {
+    "requests": {"cpu": "200m", "memory": "64Mi"},
+    "limits": {"cpu": "200m", "memory": "64Mi"},
+}
+
+
+def _agent(gang: Gang, slot: Slot, image: str, rendezvous: str, server_name: str, *, guaranteed: bool) -> Body:
+    settings: Mapping[str, str] = {
+        "FLEETCTL_RENDEZVOUS": rendezvous,
+        "FLEETCTL_SERVER_NAME": server_name,
+        "FLEETCTL_NAMESPACE": gang.namespace,
+        "FLEETCTL_POD": slot.pod_name,
+        "FLEETCTL_PROBE_PORT": str(PROBE_PORT),
+        "FLEETCTL_STATE_DIR": AGENT_DIR,
+        "FLEETCTL_SHARED_DIR": SHARED_DIR,
+        "FLEETCTL_CREDENTIALS_DIR": CREDENTIALS_DIR,
+    }
+    return {
+        "name": AGENT,
+        "image": image,
+        "args": ["agent"],
+        "restartPolicy": "Always",
+        "restartPolicyRules": [_restart_all("In", [RESTART_EXIT_CODE])],
+        "env": [{"name": k, "value": v} for k, v in settings.items()],
+        "ports": [{"name": "fleetctl-gate", "containerPort": PROBE_PORT}],
+        # The agent holds its answer until the release, so this does not wait for the probe's next tick. The threshold
+        # never trips: a rank may wait at the barrier for as long as it takes.
+        "startupProbe": {
+            "httpGet": {"path": f"/released/{gang.namespace}/{slot.pod_name}", "port": PROBE_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": 30,
+            "failureThreshold": 2**31 - 1,
+        },
+        "resources": _AGENT_RESOURCES_GUARANTEED if guaranteed else _AGENT_RESOURCES,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": AGENT_USER,
+            "runAsGroup": AGENT_USER,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [
+            {"name": "fleetctl-agent", "mountPath": AGENT_DIR},
+            {"name": "fleetctl-shared", "mountPath": SHARED_DIR},
+            {"name": "fleetctl-credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True},
+        ],
+    }
+
+
+def _limits_are_requests(container: Body) -> bool:
+    resources = container.get("resources", {})
+    limits, requests = resources.get("limits", {}), resources.get("requests", resources.get("limits", {}))
+    return {"cpu", "memory"} <= limits.keys() and all(requests.get(k, v) == v for k, v in limits.items())

@@ -1,0 +1,249 @@
+"""The Gang resource: what users write and what they read back.
+
+The schema of `manifests/crd.yaml` is generated from these types (`crd.py`), so a field, its default, its bounds and its
+description are written once, here. Unknown fields are refused by the API server, never by this module: an older
+controller must be able to read a newer object.
+
+Rules over several fields are CEL (`RULES` on a type); each message says what to do instead.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta, Struct, field
+
+GROUP = "fleetctl.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+DnsLabel = Annotated[str, Meta(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=40)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Count = Annotated[int, Meta(ge=1, le=100_000)]
+ExitCode = Annotated[int, Meta(ge=1, le=255)]
+
+
+class Model(Struct, rename="camel", omit_defaults=True, frozen=True):
+    """A part of a Gang; `RULES` are (CEL expression, message) pairs for the API server."""
+
+    RULES: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+
+class Group(Model, frozen=True):
+    """Pods of one kind."""
+
+    RULES = (
+        (
+            "self.size == oldSelf.size && self.template == oldSelf.template && self.trainer == oldSelf.trainer",
+            "a group's size, template and trainer cannot be changed: delete the gang and create it again",
+        ),
+    )
+
+    name: Annotated[DnsLabel, Meta(description="Part of the pods' names: <gang>-<group>-<index>.")]
+    size: Annotated[Count, Meta(description="Number of ranks in this group.")]
+    template: Annotated[
+        dict[str, Any],
+        Meta(
+            description="An ordinary pod template. fleetctl adds its agent, restart rules and the ranks' environment.",
+            extra_json_schema={"x-kubernetes-preserve-unknown-fields": True},
+        ),
+    ]
+    trainer: Annotated[
+        str,
+        Meta(description="Name of the container that trains. Default: the first of template.spec.containers."),
+    ] = ""
+
+
+class Coordinator(Model, frozen=True):
+    """The rank that the others connect to (torchrun's master)."""
+
+    group: Annotated[str, Meta(description="Default: the first group.")] = ""
+    index: Annotated[int, Meta(ge=0, description="Index of the pod within its group.")] = 0
+    port: Annotated[Port, Meta(description="The port that the trainer listens on at this rank.")] = 29500
+
+
+class ApplicationBudget(Model, frozen=True):
+    """How often the gang may restart because of its own containers."""
+
+    restarts: Annotated[int, Meta(ge=0, description="Restarts allowed within the window.")] = 10
+    within_hours: Annotated[int, Meta(ge=1, le=168, description="Length of the window, hours.")] = 24
+    without_progress: Annotated[
+        int,
+        Meta(ge=1, description="Restarts in a row allowed without progress (an attempt that ran for 10 minutes)."),
+    ] = 3
+
+
+class Budgets(Model, frozen=True):
+    """Restart budgets by the kind of cause."""
+
+    application: ApplicationBudget = field(default_factory=ApplicationBudget)
+
+
+class Match(Model, frozen=True):
+    """What a rule applies to."""
+
+    exit_codes: Annotated[
+        list[ExitCode], Meta(min_length=1, max_length=255, description="Exit codes of the trainer, 1 to 255.")
+    ]
+
+
+class UserRule(Model, frozen=True):
+    """A decision of the user's that is asked before the built-in ones."""
+
+    match: Match
+    action: Annotated[Literal["FailGang"], Meta(description="FailGang: end the gang as Failed at once.")]
+
+
+class Recovery(Model, frozen=True):
+    """How to recover, and when to stop trying."""
+
+    budgets: Budgets = field(default_factory=Budgets)
+    rules: Annotated[list[UserRule], Meta(max_length=20, description="First match wins.")] = field(default_factory=list)
+
+
+class GangSpec(Model, frozen=True):
+    """What the user asks for."""
+
+    RULES = (
+        (
+            (
+                "self.groups.size() == oldSelf.groups.size() && "
+                "self.groups.all(g, oldSelf.groups.exists(h, h.name == g.name))"
+            ),
+            "groups cannot be added, removed or renamed: delete the gang and create it again",
+        ),
+        (
+            "self.coordinator == oldSelf.coordinator",
+            "the coordinator cannot be changed: delete the gang and create it again",
+        ),
+        (
+            "self.coordinator.group == '' || self.groups.exists(g, g.name == self.coordinator.group)",
+            "coordinator.group names no group: use the name of one of spec.groups",
+        ),
+        (
+            (
+                "self.coordinator.group == '' ? self.coordinator.index < self.groups[0].size : "
+                "self.groups.all(g, g.name != self.coordinator.group || self.coordinator.index < g.size)"
+            ),
+            "coordinator.index is outside its group: use 0 to size - 1",
+        ),
+    )
+
+    groups: Annotated[
+        list[Group],
+        Meta(
+            min_length=1,
+            max_length=16,
+            extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ]
+    coordinator: Coordinator = field(default_factory=Coordinator)
+    recovery: Recovery = field(default_factory=Recovery)
+
+    @property
+    def size(self) -> int:
+        """Number of ranks in the gang."""
+        return sum(group.size for group in self.groups)
+
+
+class Cause(Model, frozen=True):
+    """Why an attempt began, in words a person can check."""
+
+    scope: Literal["Start", "Container", "Node", "Unknown"]
+    rule: str
+    message: str
+    rank: int | None = None
+
+
+class AttemptRecord(Model, frozen=True):
+    """The one durable truth about the gang's attempts. Written by compare-and-swap only.
+
+    `target` is the attempt the gang must reach, `released` the one trainers may run; 0 before the first start. `ticket`
+    is held by exactly the lives that were released. `writer` is leader identity / lease transitions.
+    """
+
+    target: int = 0
+    released: int = 0
+    ticket: str = ""
+    cause: Cause | None = None
+    writer: str = ""
+    started_at: str = ""
+    released_at: str = ""
+
+
+class Ranks(Model, frozen=True):
+    """Ranks as counts. Never a list: a gang may have thousands."""
+
+    total: int = 0
+    released: int = 0
+
+
+class ApplicationSpend(Model, frozen=True):
+    """What has been spent: restarts by hour (`2026-11-21T03`), and in a row without progress."""
+
+    hours: dict[str, int] = field(default_factory=dict)
+    since_progress: int = 0
+
+
+class Spend(Model, frozen=True):
+    """What has been spent of `spec.recovery.budgets`."""
+
+    application: ApplicationSpend = field(default_factory=ApplicationSpend)
+
+
+class Seconds(Model, frozen=True):
+    """How long a recovery took, seconds.
+
+    `barrier`: from the decision until every rank stood at the barrier; `total`: from the decision until the release.
+    """
+
+    barrier: float
+    total: float
+
+
+class Recovered(Model, frozen=True):
+    """One finished recovery."""
+
+    attempt: int
+    cause: Cause
+    rung: Literal["Start", "InPlace"]
+    at: str
+    seconds: Seconds
+
+
+class Condition(Model, frozen=True):
+    """A metav1.Condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    last_transition_time: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    observed_generation: int = 0
+
+
+class GangStatus(Model, frozen=True):
+    """What the controller knows."""
+
+    observed_generation: int = 0
+    conditions: Annotated[
+        list[Condition],
+        Meta(extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = field(default_factory=list)
+    attempt: AttemptRecord = field(default_factory=AttemptRecord)
+    ranks: Ranks = field(default_factory=Ranks)
+    budgets: Spend = field(default_factory=Spend)
+    history: Annotated[list[Recovered], Meta(max_length=20, description="The latest recoveries, newest first.")] = (
+        field(default_factory=list)
+    )
+
+    def condition(self, kind: str) -> Condition | None:
+        """The condition of that type, if there is one."""
+        return next((c for c in self.conditions if c.type == kind), None)
+
+    def holds(self, kind: str) -> bool:
+        """Whether the condition of that type is True."""
+        condition = self.condition(kind)
+        return condition is not None and condition.status == "True"
+
+    @property
+    def finished(self) -> bool:
+        return self.holds("Completed") or self.holds("Failed")

@@ -1,0 +1,150 @@
+"""What decisions read: frozen views of members, lives and pods.
+
+Made from API objects by `controller/views.py` and from agents' messages by `rendezvous/`; nothing here knows either.
+Times are Unix seconds. Those of a pod and of its agent come from the same machine's clock and may be compared with
+each other; with anything else they may not.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Seconds = float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """What an agent has persisted: it accepts nothing below this attempt, and may run it if the ticket commits."""
+
+    attempt: int
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One life of a pod's containers, as its agent tells it.
+
+    `attempt` is the attempt this life was released into, 0 while it waits at the barrier. `leaving` is true once the
+    agent said goodbye (SIGTERM). A `Life` exists only while its stream is open or has just been lost; `connected`
+    tells which.
+    """
+
+    uid: str
+    life_id: str
+    started_at: Seconds
+    attempt: int = 0
+    promise: Promise | None = None
+    leaving: bool = False
+    connected: bool = True
+
+    @property
+    def waits(self) -> bool:
+        return self.attempt == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a container ended (`state.terminated`)."""
+
+    exit_code: int
+    reason: str = ""
+    signal: int = 0
+    finished_at: Seconds = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container of a pod. Regular containers and sidecars of the user's only; not the agent, not our own."""
+
+    name: str
+    running: bool = False
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    restarts: int = 0
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A member's pod as the API server knows it.
+
+    `restarting_since`: when the condition AllContainersRestarting became True, None while it is not.
+    `attempt`: the attempt the pod was created for (its label).
+    """
+
+    name: str
+    uid: str
+    ours: bool = True
+    attempt: int = 0
+    node: str = ""
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    deleting: bool = False
+    restarting_since: Seconds | None = None
+    containers: tuple[Container, ...] = ()
+    preparing: Container | None = None
+    """The init container the pod is at, while it is at one."""
+
+    @property
+    def terminal(self) -> bool:
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One rank: its pod and what its agent said of the pod's current life. `trainer` is the container's name."""
+
+    rank: int
+    pod_name: str
+    trainer: str
+    pod: Pod | None = None
+    life: Life | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.pod is not None and self.pod.phase == "Succeeded"
+
+    @property
+    def at_barrier(self) -> bool:
+        """Whether the current life stands at the barrier: it waits, and its agent can be talked to."""
+        life, pod = self.life, self.pod
+        return (
+            life is not None
+            and life.waits
+            and life.connected
+            and not life.leaving
+            and pod is not None
+            and not pod.deleting
+            and not pod.terminal
+        )
+
+    def holds(self, promise: Promise) -> bool:
+        """Whether the current life has persisted exactly this promise."""
+        return self.life is not None and self.life.promise == promise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What failed, judged from evidence. `fatal`: a user rule says that the gang must end.
+
+    `scope` is where the fault lies: in a Container on a good machine, in the Node, or Unknown (never destructive).
+    """
+
+    scope: Literal["Container", "Node", "Unknown"]
+    rule: str
+    rank: int
+    because: str
+    since: Seconds = 0
+    fatal: bool = False
+
+
+def ranges(ranks: Iterable[int]) -> str:
+    """Ranks as people write them: `3,17-24`."""
+    runs: list[list[int]] = []
+    for rank in sorted(ranks):
+        if runs and rank == runs[-1][1] + 1:
+            runs[-1][1] = rank
+        else:
+            runs.append([rank, rank])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

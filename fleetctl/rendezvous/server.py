@@ -1,0 +1,386 @@
+"""The controller's end of the agents' streams, and what it knows of each pod's life from them.
+
+Knows nothing of gangs, attempts' rules or the API server: who may come (`admit`), who leads and what to say next are
+asked of the controller. It keeps one promise by itself, the freshness rule: **a Release is written only just after
+the pong for its ticket arrived, and never behind a Ping for it.** Both in the socket of a paused agent would be obeyed
+whenever that agent wakes: it would have ponged a moment before.
+
+Asking twice is harmless: `ping`, `release` and `reset` do not block, do nothing on a stream that is gone, and repeat
+the same line at most once a second. They are level-triggered: ask again while the answer has not come.
+"""
+
+import asyncio
+import asyncio.sslproto
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from fleetctl.errors import Retry
+from fleetctl.gang.state import Life, Promise
+from fleetctl.rendezvous.identity import Admission, BadToken, PodIdentity
+from fleetctl.rendezvous.messages import (
+    LINE_LIMIT,
+    Beat,
+    BeatAck,
+    Bye,
+    FromController,
+    Hello,
+    NotLeader,
+    Ping,
+    Pong,
+    ProtocolError,
+    Refused,
+    Release,
+    Released,
+    Reset,
+    TryAgain,
+    Welcome,
+    encode,
+    receive,
+)
+
+HELLO_S = 5.0
+SILENT_BEATS = 3
+FRESH_S = 4.0  # an agent obeys for 5 s after its pong (agent/machine.py); the second between is for the network
+REPEAT_S = 1.0
+SEND_LIMIT = 64 * 1024
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Plain counts since the start; `streams` is the number open now."""
+
+    streams: int = 0
+    welcomed: int = 0
+    refused: int = 0
+    try_again: int = 0
+    not_leader: int = 0
+    displaced: int = 0
+    silent: int = 0
+    slow: int = 0
+    bad_lines: int = 0
+    over_limit: int = 0
+    pings: int = 0
+    releases: int = 0
+    resets: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """One connection; what was said on it counts for nothing on the next."""
+
+    number: int
+    writer: asyncio.StreamWriter
+    pong: Promise | None = None
+    pong_at: float = 0.0
+    wish: Promise | None = None  # released as soon as its pong arrives
+    wish_until: float = 0.0
+    unanswered: set[Promise] = field(default_factory=set)  # pinged and not ponged: a stream loses no line, so no repeat
+    sent: dict[type, tuple[FromController, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A pod: its life as last told, and its stream while there is one."""
+
+    identity: PodIdentity
+    life: Life
+    stream: _Stream | None
+
+
+class _Dismiss(Exception):
+    """Say this and close."""
+
+    def __init__(self, message: FromController) -> None:
+        self.message = message
+
+
+class Rendezvous:
+    """All sessions, by pod uid.
+
+    `authenticate` raises BadToken, or a Retry when it cannot tell now. `on_change` is called when a life has changed,
+    also when its stream was lost; never for a beat.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticate: Callable[[str], Awaitable[PodIdentity]],
+        admit: Callable[[PodIdentity], Awaitable[Admission]],
+        leading: Callable[[], bool],
+        leader_address: Callable[[], str],
+        on_change: Callable[[PodIdentity], None],
+        beat_s: float = 5.0,
+        stream_limit: int = 20_000,
+    ) -> None:
+        self._authenticate = authenticate
+        self._admit = admit
+        self._leading = leading
+        self._leader_address = leader_address
+        self._on_change = on_change
+        self._beat_s = beat_s
+        self._stream_limit = stream_limit
+        self._sessions: dict[str, Session] = {}
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._accepted = 0
+        self.statistics = Statistics()
+
+    # What the controller sees and says
+
+    def life(self, uid: str) -> Life | None:
+        """The life of this pod as last told, also after its stream was lost; None if it never came."""
+        session = self._sessions.get(uid)
+        return session.life if session else None
+
+    def sessions(self) -> list[Session]:
+        return list(self._sessions.values())
+
+    def forget(self, uid: str) -> None:
+        """The pod is gone: close its stream and keep nothing."""
+        session = self._sessions.pop(uid, None)
+        if session and session.stream:
+            session.stream.writer.close()
+
+    def ping(self, uid: str, attempt: int, ticket: str) -> None:
+        """Ask this life to promise the attempt."""
+        stream, life = self._reach(uid)
+        if stream and life.waits:
+            promise = Promise(attempt=attempt, ticket=ticket)
+            if stream.wish != promise:
+                stream.wish = None
+            self._ask(stream, promise)
+
+    def release(self, uid: str, attempt: int, ticket: str) -> None:
+        """The ticket is committed: let this life's trainer start, as soon as its pong is fresh."""
+        stream, life = self._reach(uid)
+        if not stream or not life.waits:
+            return
+        promise, now = Promise(attempt=attempt, ticket=ticket), _now()
+        if stream.pong == promise and now - stream.pong_at <= FRESH_S and promise not in stream.unanswered:
+            stream.wish = None
+            self._send(stream, Release(attempt, ticket))
+        else:
+            # A wish the controller does not repeat is forgotten: it may have decided otherwise by then.
+            stream.wish, stream.wish_until = promise, now + FRESH_S
+            self._ask(stream, promise)
+
+    def reset(self, uid: str, attempt: int) -> None:
+        """Restart this life in place, so that its pod can take part in the attempt."""
+        stream, life = self._reach(uid)
+        if stream and not life.waits and life.attempt < attempt:
+            self._send(stream, Reset(attempt))
+
+    def dismiss_all(self) -> None:
+        """We do not lead any more: send every agent to whoever does."""
+        for writer in list(self._writers):
+            self._say_last(writer, NotLeader(self._leader_address()))
+
+    def _reach(self, uid: str) -> tuple[_Stream | None, Life]:
+        session = self._sessions.get(uid)
+        if session is None or session.stream is None or not self._leading():
+            return None, _NOBODY
+        return session.stream, session.life
+
+    # One stream
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Attend one connection from its first line to its end."""
+        if len(self._writers) >= self._stream_limit:
+            self.statistics.over_limit += 1
+            writer.transport.abort()
+            return
+        self._accepted += 1
+        stream = _Stream(self._accepted, writer)
+        self._writers.add(writer)
+        self.statistics.streams += 1
+        session = None
+        try:
+            async with asyncio.timeout(HELLO_S):
+                hello = await receive(reader)
+                if not isinstance(hello, Hello):
+                    raise ProtocolError("the first line is not a hello")
+                identity = await self._identify(hello)
+            session = self._enter(stream, identity, hello)
+            await self._listen(reader, stream, session)
+        except _Dismiss as dismissal:
+            self._say_last(writer, dismissal.message)
+        except ProtocolError:
+            self.statistics.bad_lines += 1
+        except (TimeoutError, EOFError, OSError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            self.statistics.streams -= 1
+            writer.close()
+            if session and session.stream is stream:
+                session.stream = None
+                self._change(session, connected=False)
+
+    async def _listen(self, reader: asyncio.StreamReader, stream: _Stream, session: Session) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SILENT_BEATS * self._beat_s) as silence:
+                    message = await receive(reader)
+            except TimeoutError:
+                if silence.expired():
+                    self.statistics.silent += 1
+                    stream.writer.transport.abort()  # nobody is there to read a goodbye
+                raise
+            if session.stream is not stream:
+                return  # displaced or forgotten
+            self._require_leadership()
+            match message:
+                case Beat():
+                    self._write(stream.writer, BeatAck())
+                case Hello():
+                    identity = await self._identify(message)
+                    if identity != session.identity:
+                        raise _Dismiss(Refused("a stream speaks for one pod only"))
+                    if session.stream is stream:
+                        self._hear_hello(session, stream, message)
+                case Pong(attempt, ticket):
+                    self._hear_pong(session, stream, Promise(attempt=attempt, ticket=ticket))
+                case Released(attempt):
+                    stream.wish = None
+                    self._change(session, attempt=attempt)
+                case Bye():
+                    self._change(session, leaving=True)
+
+    def _require_leadership(self) -> None:
+        if not self._leading():
+            raise _Dismiss(NotLeader(self._leader_address()))
+
+    async def _identify(self, hello: Hello) -> PodIdentity:
+        self._require_leadership()
+        try:
+            identity = await self._authenticate(hello.token)
+            admission = await self._admit(identity)
+        except BadToken as error:
+            raise _Dismiss(Refused(_one_line(error))) from error
+        except Retry as error:
+            raise _Dismiss(TryAgain(_one_line(error))) from error
+        self._require_leadership()
+        if admission is Admission.NOT_YET:
+            raise _Dismiss(TryAgain(f"pod {identity.namespace}/{identity.pod} is not known yet"))
+        if admission is Admission.STRANGER:
+            raise _Dismiss(Refused(f"pod {identity.namespace}/{identity.pod} is no member of a gang"))
+        return identity
+
+    def _enter(self, stream: _Stream, identity: PodIdentity, hello: Hello) -> Session:
+        """Give the pod this stream; an older one is closed."""
+        session = self._sessions.get(identity.uid)
+        if session is None:
+            session = self._sessions[identity.uid] = Session(identity, _NOBODY, stream)
+        elif session.stream:
+            # Proving who one is takes time, so the newer of two may be here before the older.
+            older, newer = sorted((session.stream, stream), key=lambda each: each.number)
+            self.statistics.displaced += 1
+            older.writer.close()
+            if newer is not stream:
+                raise EOFError
+        session.stream = stream
+        self._hear_hello(session, stream, hello)
+        return session
+
+    def _hear_hello(self, session: Session, stream: _Stream, hello: Hello) -> None:
+        # An agent says hello again when it is too late for a release: what it ponged before is stale.
+        stream.pong = stream.wish = None
+        self.statistics.welcomed += 1
+        self._write(stream.writer, Welcome(self._beat_s))
+        promise = Promise(attempt=hello.promise.attempt, ticket=hello.promise.ticket) if hello.promise else None
+        session.life = Life(
+            uid=session.identity.uid,
+            life_id=hello.life_id,
+            started_at=hello.started_at,
+            attempt=hello.attempt,
+            promise=promise,
+        )
+        self._on_change(session.identity)
+
+    def _hear_pong(self, session: Session, stream: _Stream, promise: Promise) -> None:
+        stream.pong, stream.pong_at = promise, _now()
+        stream.unanswered.discard(promise)
+        if stream.wish == promise and _now() <= stream.wish_until:
+            stream.wish = None
+            self._send(stream, Release(promise.attempt, promise.ticket))
+        self._change(session, promise=promise)
+
+    def _change(self, session: Session, **facts: object) -> None:
+        session.life = replace(session.life, **facts)  # type: ignore[arg-type]
+        self._on_change(session.identity)
+
+    # Writing never waits
+
+    def _ask(self, stream: _Stream, promise: Promise) -> None:
+        if promise not in stream.unanswered and self._send(stream, Ping(promise.attempt, promise.ticket)):
+            stream.unanswered.add(promise)
+
+    def _send(self, stream: _Stream, message: Ping | Release | Reset) -> bool:
+        """Say it, unless the same was said a moment ago."""
+        last, at = stream.sent.get(type(message), (None, 0.0))
+        if last == message and _now() - at < REPEAT_S:
+            return False
+        stream.sent[type(message)] = (message, _now())
+        match message:
+            case Ping():
+                self.statistics.pings += 1
+            case Release():
+                self.statistics.releases += 1
+            case Reset():
+                self.statistics.resets += 1
+        self._write(stream.writer, message)
+        return True
+
+    def _write(self, writer: asyncio.StreamWriter, message: FromController) -> None:
+        if writer.is_closing():
+            return
+        if writer.transport.get_write_buffer_size() > SEND_LIMIT:
+            self.statistics.slow += 1
+            writer.transport.abort()
+        else:
+            writer.write(encode(message))
+
+    def _say_last(self, writer: asyncio.StreamWriter, message: FromController) -> None:
+        match message:
+            case Refused():
+                self.statistics.refused += 1
+            case TryAgain():
+                self.statistics.try_again += 1
+            case NotLeader():
+                self.statistics.not_leader += 1
+        self._write(writer, message)
+        writer.close()
+
+    @asynccontextmanager
+    async def listening(self, host: str | None, port: int, context: ssl.SSLContext) -> AsyncIterator[asyncio.Server]:
+        """Accept agents over TLS while inside; all streams are closed on the way out."""
+        asyncio.sslproto.SSLProtocol.max_size = 16384  # 42 KiB a connection instead of 288: one TLS record at a time
+        server = await asyncio.start_server(
+            self.serve,
+            host,
+            port,
+            limit=LINE_LIMIT,
+            backlog=4096,  # a thousand agents come back at once
+            ssl=context,
+            ssl_handshake_timeout=HELLO_S,
+            ssl_shutdown_timeout=1.0,
+        )
+        try:
+            yield server
+        finally:
+            server.close()
+            for writer in list(self._writers):
+                writer.close()
+            await server.wait_closed()
+
+
+_NOBODY = Life(uid="", life_id="", started_at=0.0)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,47 @@
+"""The cluster tests need `make cluster images`, and run inside it: tests/kind/enter pytest tests/cluster."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from fleet import HERE, Gang, article_template, kubectl
+
+MISSING = (
+    "no test cluster here: run `make test`, or `make cluster images` and then `tests/kind/enter pytest tests/cluster`"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in here:
+        item.add_marker(pytest.mark.timeout(300))
+    if "FLEETCTL_KIND_CLUSTER" in os.environ:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.exit(f"CI must run the cluster tests: {MISSING}", returncode=1)
+    for item in here:
+        item.add_marker(pytest.mark.skip(reason=MISSING))
+
+
+@pytest.fixture(scope="session")
+def fleet() -> None:
+    """fleetctl as users deploy it, of the working tree."""
+    kubectl("apply", "-k", str(HERE / "manifests"))
+    kubectl("-n", "fleetctl-system", "rollout", "restart", "deployment/fleetctl-controller")
+    kubectl("-n", "fleetctl-system", "rollout", "status", "deployment/fleetctl-controller", "--timeout=90s")
+
+
+@pytest.fixture(scope="module")
+def gang(fleet: None) -> Iterator[Gang]:
+    """Eight plain ranks on four workers."""
+    with Gang("llm") as plain:
+        plain.running(attempt=1)
+        yield plain
+
+
+@pytest.fixture(scope="module")
+def article(fleet: None) -> Iterator[Gang]:
+    """Eight ranks of the kind that users copy from articles."""
+    with Gang("article", template=article_template("article")) as full:
+        full.running(attempt=1, within_s=90)
+        yield full

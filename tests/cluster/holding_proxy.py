@@ -1,0 +1,190 @@
+"""A proxy between the controller and the API server that holds a named write for as long as a test wants.
+
+The controller under test gets a kubeconfig that points here (plain HTTP inside the test's own network) and uses its own
+token, so that the API server still sees who writes.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import ssl
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from aiohttp import web
+from fleet import kubectl, run
+
+Json = dict[str, Any]
+Names = Callable[[Json], bool]
+"""Whether a status that is about to be written is the one to hold."""
+
+
+@dataclass
+class Hold:
+    """One write that is to be held: before it reaches the API server, or after, so that its answer is late."""
+
+    names: Names
+    before: bool
+    reached: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    used: bool = False
+
+
+class HoldingProxy:
+    """Runs in a thread of its own; `url` is how the controller reaches it."""
+
+    def __init__(self) -> None:
+        cluster = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))["clusters"][0]["cluster"]
+        self._server = cluster["server"]
+        with tempfile.NamedTemporaryFile() as file:
+            Path(file.name).write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+            self._tls = ssl.create_default_context(cafile=file.name)
+        gateway = run("docker", "network", "inspect", "kind", "-f", "{{json .IPAM.Config}}")
+        self._host = next(c["Gateway"] for c in json.loads(gateway) if "." in c.get("Gateway", ""))
+        self._hold: Hold | None = None
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()], daemon=True)
+
+    def __enter__(self) -> "HoldingProxy":
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._hold:
+            self._hold.go_on.set()
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    @contextlib.contextmanager
+    def holding(self, names: Names, *, before: bool) -> Iterator[Hold]:
+        """Holds the first status write of that kind; let go at the end."""
+        hold = self._hold = Hold(names, before)
+        try:
+            yield hold
+        finally:
+            hold.go_on.set()
+            self._hold = None
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
+            app = web.Application(client_max_size=1 << 24)
+            app.router.add_route("*", "/{path:.*}", self._pass_on)
+            runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+            await runner.setup()
+            site = web.TCPSite(runner, self._host, 0, shutdown_timeout=0.1)
+            await site.start()
+            port = runner.addresses[0][1]
+            self.url = f"http://{self._host}:{port}"
+            self._ready.set()
+            await self._stop.wait()
+            await runner.cleanup()
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        hold = self._hold if self._is_held(request, body) else None
+        if hold and hold.before:
+            await self._wait(hold)
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
+        url = self._server + request.path_qs
+        patience = aiohttp.ClientTimeout(total=None)
+        async with self._session.request(
+            request.method, url, data=body or None, headers=headers, timeout=patience
+        ) as answer:
+            if hold and not hold.before:
+                await answer.read()
+                await self._wait(hold)
+            kept = {k: v for k, v in answer.headers.items() if k.lower() not in ("transfer-encoding", "content-length")}
+            out = web.StreamResponse(status=answer.status, headers=kept)
+            await out.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await out.write(chunk)
+            await out.write_eof()
+            return out
+
+    def _is_held(self, request: web.Request, body: bytes) -> bool:
+        hold = self._hold
+        if hold is None or hold.used or request.method != "PUT" or not request.path.endswith("/status"):
+            return False
+        hold.used = hold.names(json.loads(body).get("status", {}))
+        return hold.used
+
+    @staticmethod
+    async def _wait(hold: Hold) -> None:
+        hold.reached.set()
+        await asyncio.to_thread(hold.go_on.wait)
+
+
+def raises_target_to(attempt: int) -> Names:
+    return lambda status: status["attempt"].get("target") == attempt != status["attempt"].get("released")
+
+
+def releases(attempt: int) -> Names:
+    return lambda status: status["attempt"].get("released") == attempt
+
+
+@contextlib.contextmanager
+def controller_behind(proxy: HoldingProxy) -> Iterator[None]:
+    """Points the deployed controller at the proxy, and back at the end."""
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "proxied",
+        "clusters": [{"name": "proxied", "cluster": {"server": proxy.url}}],
+        "users": [
+            {"name": "own", "user": {"tokenFile": "/var/run/secrets/kubernetes.io/serviceaccount/token"}},
+        ],
+        "contexts": [
+            {"name": "proxied", "context": {"cluster": "proxied", "user": "own", "namespace": "fleetctl-system"}}
+        ],
+    }
+    config = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "proxied", "namespace": "fleetctl-system"},
+        "data": {"config": yaml.safe_dump(kubeconfig)},
+    }
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump(config))
+    container = {
+        "name": "controller",
+        "env": [{"name": "KUBECONFIG", "value": "/proxied/config"}],
+        "volumeMounts": [{"name": "proxied", "mountPath": "/proxied"}],
+    }
+    volumes = [{"name": "proxied", "configMap": {"name": "proxied"}}]
+    _patch({"spec": {"containers": [container], "volumes": volumes}})
+    try:
+        yield
+    finally:
+        kubectl("-n", "fleetctl-system", "rollout", "undo", "deployment/fleetctl-controller")
+        _rolled_out()
+
+
+def _patch(template: Json) -> None:
+    patch = json.dumps({"spec": {"template": template}})
+    kubectl("-n", "fleetctl-system", "patch", "deployment", "fleetctl-controller", "-p", patch)
+    _rolled_out()
+
+
+def _rolled_out() -> None:
+    kubectl("-n", "fleetctl-system", "rollout", "status", "deployment/fleetctl-controller", "--timeout=90s")
+
+
+def kill_controller() -> None:
+    """SIGKILL: no goodbye, no released Lease. Kubernetes starts the container again."""
+    node = "fleetctl-control-plane"
+    script = (
+        "for p in /proc/[0-9]*; do tr '\\0' ' ' 2>/dev/null <$p/cmdline | grep -q 'fleetctl controller ' && "
+        "kill -9 ${p#/proc/}; done; true"
+    )
+    subprocess.run(["docker", "exec", node, "sh", "-c", script], check=True, timeout=30)

@@ -1,0 +1,91 @@
+"""A controller may die anywhere in a recovery, or be away: no rank restarts twice, and no trainer notices."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import pytest
+from fleet import Gang, kubectl, on_node, until
+from holding_proxy import HoldingProxy, controller_behind, kill_controller, raises_target_to, releases
+
+WORKERS = ("fleetctl-worker", "fleetctl-worker2", "fleetctl-worker3", "fleetctl-worker4")
+LEASE_S = 15
+
+
+@pytest.fixture(scope="module")
+def held(fleet: None) -> Iterator[tuple[Gang, HoldingProxy]]:
+    """A gang, and a controller whose writes can be held."""
+    with HoldingProxy() as proxy, controller_behind(proxy), Gang("held") as gang:
+        gang.running(attempt=1, within_s=90)
+        yield gang, proxy
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_killed_at_raising_the_target(held: tuple[Gang, HoldingProxy], before: bool) -> None:
+    gang, proxy = held
+    attempt, seen = gang.attempt()["released"] + 1, gang.seen()
+    with proxy.holding(raises_target_to(attempt), before=before) as hold:
+        gang.tell(2, "exit 2")
+        assert hold.reached.wait(60)
+        kill_controller()
+    recovered_once(gang, attempt, seen)
+
+
+def test_killed_before_the_release(held: tuple[Gang, HoldingProxy]) -> None:
+    gang, proxy = held
+    attempt, seen = gang.attempt()["released"] + 1, gang.seen()
+    with proxy.holding(releases(attempt), before=True) as hold:
+        gang.tell(2, "exit 2")
+        assert hold.reached.wait(60)
+        kill_controller()
+    recovered_once(gang, attempt, seen)
+
+
+def test_killed_after_the_release_with_half_of_the_agents_told(held: tuple[Gang, HoldingProxy]) -> None:
+    gang, proxy = held
+    attempt, seen = gang.attempt()["released"] + 1, gang.seen()
+    with proxy.holding(releases(attempt), before=False) as hold:
+        gang.tell(2, "exit 2")
+        assert hold.reached.wait(60)
+        with agents_out_of_reach(WORKERS[:2]):
+            hold.go_on.set()
+            until("half of the ranks run", lambda: len(gang.starts(attempt)) == gang.ranks // 2)
+            kill_controller()
+            assert len(gang.starts(attempt)) == gang.ranks // 2
+    recovered_once(gang, attempt, seen)
+
+
+def recovered_once(gang: Gang, attempt: int, before: dict[int, object]) -> None:
+    """All ranks run that attempt, each having restarted once."""
+    gang.running(attempt, within_s=90)
+    time.sleep(2)
+    assert (gang.attempt()["target"], gang.attempt()["released"]) == (attempt, attempt)
+    for rank, now in gang.seen().items():
+        was = before[rank]
+        assert now.uid == was.uid
+        assert now.restarts == {name: count + 1 for name, count in was.restarts.items()}, f"rank {rank}"
+
+
+def test_without_a_fault_a_minute_without_controller_or_network_is_not_noticed(gang: Gang) -> None:
+    before, attempt = gang.seen(), gang.attempt()
+    kubectl("-n", "fleetctl-system", "scale", "deployment/fleetctl-controller", "--replicas=0")
+    time.sleep(60)
+    kubectl("-n", "fleetctl-system", "scale", "deployment/fleetctl-controller", "--replicas=1")
+    kubectl("-n", "fleetctl-system", "rollout", "status", "deployment/fleetctl-controller", "--timeout=90s")
+    with agents_out_of_reach(WORKERS):
+        time.sleep(60)
+    assert gang.seen() == before
+    gang.tell(1, "exit 1")  # and everybody is back: the next fault is recovered from
+    gang.running(attempt["released"] + 1)
+
+
+@contextlib.contextmanager
+def agents_out_of_reach(nodes: tuple[str, ...]) -> Iterator[None]:
+    """Drops everything between the agents on these nodes and the controller."""
+    for node in nodes:
+        on_node(node, "iptables -I FORWARD -p tcp --sport 8443 -j DROP")
+    try:
+        yield
+    finally:
+        for node in nodes:
+            on_node(node, "iptables -D FORWARD -p tcp --sport 8443 -j DROP")

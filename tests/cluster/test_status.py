@@ -1,0 +1,45 @@
+"""`fleetctl status` against a live gang, as an engineer would type it at night."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from fleet import Gang, until
+
+FLEETCTL = str(Path(sys.executable).with_name("fleetctl"))
+
+
+def status(*arguments: str) -> str:
+    return subprocess.run([FLEETCTL, "status", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_running_gang(gang: Gang) -> None:
+    lines = status(gang.name).splitlines()
+    assert lines[0] == "Gang:     default/llm"
+    assert lines[1].startswith("State:    AllRanksReleased, ")
+    assert lines[2] == "          8 ranks run attempt 1"
+    assert "Ready:    8/8" in lines
+    assert "Ranks:    0-7  training" in lines
+
+
+def test_a_recovery_under_way_and_its_story_afterwards(gang: Gang) -> None:
+    gang.tell(4, "exit 12")
+    until("somebody restarts", lambda: "restarting in place" in status(gang.name), every_s=0.05)
+    gang.running(attempt=2)
+    text = status(gang.name)
+    assert "attempt 2: rank 4 exited 12; restarted in place, released after" in text
+    assert "Budget:   1 of 1000 restarts in 24 h" in text
+
+
+def test_for_programs(gang: Gang) -> None:
+    found = json.loads(status(gang.name, "-o", "json"))
+    assert (found["name"], found["size"], found["ready"]) == ("llm", 8, 8)
+    assert found["ranks"] == {"training": "0-7"}
+    assert found["status"]["attempt"]["released"] == 2
+
+
+def test_a_gang_that_does_not_exist() -> None:
+    answer = subprocess.run([FLEETCTL, "status", "nobody"], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith('fleetctl: gang "nobody" not found in namespace "default"')

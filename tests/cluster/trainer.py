@@ -1,0 +1,54 @@
+"""The trainer of the cluster tests: says when it starts and dies as it is told. Runs inside the pods, as `python3 -c`.
+
+/records/starts   a JSON line for every start: {"rank", "attempt", "at"}; survives restarts in place
+/records/deaths   a JSON line for every death on command: {"rank", "at"}
+/records/command  what to do now: "exit 3", "signal 11", "eat" (memory, until killed); taken once
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+
+rank = int(os.environ["FLEETCTL_RANK"])
+
+
+def record(file: str, **what: object) -> None:
+    with open(f"/records/{file}", "a") as lines:
+        lines.write(json.dumps({"rank": rank, "at": time.time(), **what}) + "\n")
+
+
+if os.environ.get("IGNORE_SIGTERM"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+
+with open(os.environ["FLEETCTL_ATTEMPT_FILE"]) as file:
+    record("starts", attempt=int(file.read()))
+
+broken_rank, _, habit = os.environ.get("HABIT", "").partition(":")  # "3:exit 1": rank 3 does this at every start
+pending = habit if broken_rank == str(rank) else ""
+while True:
+    try:
+        with open("/records/command") as file:
+            pending = file.read().strip()
+        os.remove("/records/command")
+    except FileNotFoundError:
+        time.sleep(0.05)
+    if not pending:
+        continue
+    verb, _, argument = pending.partition(" ")
+    record("deaths")
+    if verb == "exit":
+        os._exit(int(argument))
+    if verb == "signal":  # the first process of a container is shielded from its own signals: a child takes its place
+        child = os.fork()
+        if child == 0:
+            signal.signal(int(argument), signal.SIG_DFL)
+            os.kill(os.getpid(), int(argument))
+        _, status = os.waitpid(child, 0)
+        os._exit(128 + os.WTERMSIG(status))
+    if verb == "eat":
+        hoard = [os.urandom(1 << 20) for _ in range(1 << 20)]
+    sys.exit(f"no such command: {pending}")

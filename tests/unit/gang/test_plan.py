@@ -1,0 +1,284 @@
+"""The planner, from the first start to the last exit. Each test is one story."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import msgspec
+import pytest
+from worlds import World, a_gang, committed, running_gang
+
+from fleetctl.gang.plan import Acceptance, CreatePods, Memory, Ping, Release, Reset, WriteStatus, plan
+from fleetctl.gang.spec import ApplicationBudget, GangStatus
+
+
+def kinds(world: World) -> list[str]:
+    return [type(a).__name__ for a in world.think().actions]
+
+
+def reason(world: World, kind: str = "Running") -> str:
+    condition = world.status.condition(kind)
+    return condition.reason if condition else "absent"
+
+
+def test_the_first_start_is_two_writes_and_releases_everyone_with_one_ticket() -> None:
+    world = World(a_gang(3))
+    order = []
+    while actions := world.think().actions:
+        order += [type(a).__name__ for a in actions]
+        for action in actions:
+            world.carry_out(action)
+    assert order == ["WriteStatus", "CreateCompanions", "CreatePods", "Ping", "WriteStatus", "Release"]
+    assert world.starts == [(0, 1), (1, 1), (2, 1)]
+    assert {m.life.promise for m in world.members if m.life} == {committed(world)}
+    assert reason(world) == "AllRanksReleased"
+
+
+def test_nothing_is_created_before_the_record_says_so() -> None:
+    world = World(a_gang(2))
+    assert kinds(world) == ["WriteStatus"]
+
+
+def test_a_container_fault_restarts_everyone_else_in_place_once() -> None:
+    world = running_gang(3)
+    world.exits(rank=1, code=3)
+    world.carry_out(world.think().actions[0])
+    assert world.status.attempt.target == 2
+    assert world.status.attempt.cause is not None
+    assert world.status.attempt.cause.message == "rank 1 exited 3"
+    (reset,) = world.think().actions
+    assert reset == Reset(("uid-0", "uid-1", "uid-2"), 2)
+    world.run()
+    assert [s for s in world.starts if s[1] == 2] == [(0, 2), (1, 2), (2, 2)]
+    assert world.status.history[0].cause.rank == 1
+
+
+def test_a_member_that_is_on_its_way_down_is_not_told_to_restart_again() -> None:
+    world = running_gang(3)
+    world.exits(rank=1, code=3)
+    world.update_life(1, leaving=True, connected=False)
+    world.carry_out(world.think().actions[0])
+    assert world.think().actions == (Reset(("uid-0", "uid-2"), 2),)
+
+
+def test_a_second_fault_while_gathering_starts_no_second_attempt() -> None:
+    world = running_gang(4)
+    world.exits(rank=1, code=139)
+    world.carry_out(world.think().actions[0])
+    world.exits(rank=3, code=1)
+    world.new_life(1)
+    world.new_life(3)
+    world.run()
+    assert world.status.attempt.target == 2
+    assert [s for s in world.starts if s[1] == 2] == [(0, 2), (1, 2), (2, 2), (3, 2)]
+
+
+def test_a_life_lost_after_its_promise_draws_a_fresh_ticket() -> None:
+    world = World(a_gang(2))
+    for _ in range(3):
+        for action in world.think().actions:
+            world.carry_out(action)
+    asked = world.memory.round
+    assert asked
+    world.new_life(1)
+    (ping,) = world.think().actions
+    assert isinstance(ping, Ping)
+    assert ping.promise.attempt == 1
+    assert ping.promise.ticket != asked.promise.ticket
+    world.run()
+    assert world.starts == [(0, 1), (1, 1)]
+
+
+def test_a_lost_release_is_sent_again_to_whoever_holds_the_ticket() -> None:
+    world = running_gang(3)
+    world.update_life(2, attempt=0)
+    assert world.think().actions == (Release(("uid-2",), committed(world)),)
+    world.run()
+    assert world.status.attempt.target == 1
+
+
+def test_a_life_without_the_ticket_burns_the_attempt() -> None:
+    world = running_gang(2)
+    world.new_life(1)
+    world.run()
+    assert world.status.attempt.target == 2
+    assert world.status.attempt.cause is not None
+    assert world.status.attempt.cause.message == "rank 1 restarted (exit code not observed)"
+
+
+def test_stale_evidence_about_an_earlier_life_is_discarded() -> None:
+    world = running_gang(2)
+    world.exits(rank=1, code=3)
+    seen = world.members[1].pod
+    assert seen
+    world.run()
+    world.now += timedelta(seconds=30)
+    world.pod(1, containers=seen.containers, restarting_since=seen.restarting_since)
+    assert world.think().actions == ()
+
+
+def test_a_new_leader_writes_its_name_first_and_resumes_without_a_new_attempt() -> None:
+    world = running_gang(2)
+    world.exits(rank=0, code=1)
+    for action in world.think().actions:
+        world.carry_out(action)
+    world.writer, world.memory = "controller-b/2", Memory()
+    assert kinds(world) == ["WriteStatus"]
+    world.run()
+    assert world.status.attempt.target == 2
+    assert world.status.attempt.writer == "controller-b/2"
+    assert sorted(world.starts)[-2:] == [(1, 1), (1, 2)]
+
+
+def test_a_leader_that_was_overtaken_does_nothing() -> None:
+    world = running_gang(2)
+    world.status = msgspec.structs.replace(
+        world.status, attempt=msgspec.structs.replace(world.status.attempt, writer="controller-b/2")
+    )
+    world.exits(rank=0, code=1)
+    decided = world.think()
+    assert decided.actions == ()
+    assert decided.reasons == ("controller-b/2 leads now",)
+
+
+def test_a_crash_loop_ends_failed_with_rank_code_and_count() -> None:
+    world = running_gang(2, budget=ApplicationBudget(without_progress=3))
+    for _ in range(4):
+        world.exits(rank=1, code=1)
+        world.run()
+    failed = world.status.condition("Failed")
+    assert failed
+    assert failed.message == "rank 1 exited 1; restarted 3 times in a row without progress (budget: 3)"
+    assert world.status.attempt.target == 4
+    assert world.think().actions == ()
+
+
+def test_an_attempt_that_made_progress_forgives_the_ones_before() -> None:
+    world = running_gang(2, budget=ApplicationBudget(without_progress=1))
+    for _ in range(3):
+        world.now += timedelta(minutes=11)
+        world.exits(rank=1, code=1)
+        world.run()
+    assert world.status.attempt.released == 4
+
+
+def test_the_budget_of_the_window_is_not_forgotten_by_progress() -> None:
+    world = running_gang(2, budget=ApplicationBudget(restarts=2, within_hours=24, without_progress=100))
+    for _ in range(3):
+        world.now += timedelta(hours=2)
+        world.exits(rank=1, code=1)
+        world.run()
+    failed = world.status.condition("Failed")
+    assert failed
+    assert failed.message == "rank 1 exited 1; restarted 2 times within 24 hours (budget: 2)"
+
+
+def test_restarts_leave_the_window_after_its_hours() -> None:
+    world = running_gang(2, budget=ApplicationBudget(restarts=1, within_hours=3, without_progress=100))
+    for _ in range(3):
+        world.now += timedelta(hours=4)
+        world.exits(rank=1, code=1)
+        world.run()
+    assert world.status.attempt.released == 4
+
+
+def test_a_fatal_exit_code_ends_the_gang_at_once() -> None:
+    world = running_gang(2, fatal=(64,))
+    world.exits(rank=1, code=64)
+    world.pod(1, phase="Failed", restarting_since=None)
+    world.run()
+    failed = world.status.condition("Failed")
+    assert failed
+    assert (failed.reason, failed.message) == ("FatalExit", "rank 1 exited 64, which a rule of the gang calls fatal")
+    assert world.status.attempt.target == 1
+
+
+def test_a_gang_whose_ranks_all_exit_0_is_complete() -> None:
+    world = running_gang(2)
+    world.succeeds(0)
+    assert world.think().actions == ()
+    world.succeeds(1)
+    world.run()
+    assert reason(world, "Completed") == "AllRanksExited0"
+    assert world.think().actions == ()
+
+
+def test_a_failed_pod_holds_the_gang_and_says_what_would_end_it() -> None:
+    world = running_gang(2)
+    world.pod(1, phase="Failed", reason="Evicted")
+    world.run()
+    held = world.status.condition("Held")
+    assert held
+    assert held.message == (
+        "rank 1: pod llm-worker-1 has Failed (Evicted) and cannot restart in place; delete it to have it created anew"
+    )
+    world.members[1] = replace(world.members[1], pod=None, life=None)
+    world.run()
+    assert world.status.attempt.released == 2
+    assert not world.status.holds("Held")
+
+
+def test_a_pod_that_belongs_to_somebody_else_is_never_touched() -> None:
+    world = World(a_gang(2))
+    world.carry_out(world.think().actions[0])
+    world.create(0, 1)
+    world.pod(0, ours=False)
+    world.run()
+    assert world.status.holds("Held")
+    assert world.starts == []
+
+
+def test_a_refused_template_is_one_write_and_nothing_else() -> None:
+    world = World(a_gang(2))
+    refused = replace(world.snapshot(), acceptance=Acceptance(problems=("spec.x: do y",)))
+    (write,) = plan(refused, Memory()).actions
+    assert isinstance(write, WriteStatus)
+    assert write.status.condition("Accepted") is not None
+    assert not write.status.holds("Accepted")
+    again = replace(refused, status=write.status)
+    assert plan(again, Memory()).actions == ()
+
+
+def test_warnings_do_not_refuse() -> None:
+    world = World(a_gang(2))
+    decided = plan(replace(world.snapshot(), acceptance=Acceptance(warnings=("spec.x: mind y",))), Memory())
+    (write,) = decided.actions
+    assert isinstance(write, WriteStatus)
+    accepted = write.status.condition("Accepted")
+    assert accepted
+    assert (accepted.status, accepted.reason, accepted.message) == ("True", "AcceptedWithWarnings", "spec.x: mind y")
+
+
+def test_pods_are_created_in_waves() -> None:
+    world = World(a_gang(120))
+    waves = []
+    while world.status.attempt.released == 0:
+        for action in world.think().actions:
+            if isinstance(action, CreatePods):
+                waves.append(len(action.slots))
+            world.carry_out(action)
+    assert waves == [50, 50, 20]
+
+
+def test_planning_twice_equals_once() -> None:
+    world = running_gang(3)
+    world.exits(rank=1, code=3)
+    snapshot = world.snapshot()
+    assert plan(snapshot, world.memory) == plan(snapshot, world.memory)
+
+
+def test_a_gang_that_is_being_deleted_is_left_alone() -> None:
+    world = running_gang(2)
+    world.exits(rank=1, code=3)
+    assert plan(replace(world.snapshot(), deleting=True), world.memory).actions == ()
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_record_that_makes_no_sense_is_held(target: int) -> None:
+    world = running_gang(2)
+    record = msgspec.structs.replace(world.status.attempt, target=target, released=5)
+    world.status = msgspec.structs.replace(world.status, attempt=record)
+    assert isinstance(world.status, GangStatus)
+    (write,) = world.think().actions
+    assert isinstance(write, WriteStatus)
+    if target:
+        assert write.status.holds("Held")

@@ -1,0 +1,175 @@
+"""A small vocabulary for tests of the pure core: a gang, its members, and what may happen to them."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fleetctl.gang import attempt
+from fleetctl.gang.identity import Gang
+from fleetctl.gang.plan import (
+    Acceptance,
+    Action,
+    CreatePods,
+    Memory,
+    Ping,
+    Plan,
+    Release,
+    Reset,
+    Snapshot,
+    WriteStatus,
+    plan,
+)
+from fleetctl.gang.spec import ApplicationBudget, Budgets, GangSpec, GangStatus, Group, Match, Recovery, UserRule
+from fleetctl.gang.state import Container, Ended, Life, Member, Pod, Promise
+
+TEMPLATE: dict[str, Any] = {"spec": {"containers": [{"name": "trainer", "image": "trainer:1"}]}}
+NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
+
+
+def a_gang(
+    ranks: int = 2,
+    template: dict[str, Any] = TEMPLATE,
+    budget: ApplicationBudget | None = None,
+    fatal: tuple[int, ...] = (),
+) -> Gang:
+    recovery = Recovery(
+        budgets=Budgets(application=budget or ApplicationBudget(restarts=100, without_progress=100)),
+        rules=[UserRule(match=Match(exit_codes=list(fatal)), action="FailGang")] if fatal else [],
+    )
+    spec = GangSpec(groups=[Group(name="worker", size=ranks, template=template)], recovery=recovery)
+    return Gang(namespace="default", name="llm", uid="gang-uid", spec=spec)
+
+
+@dataclass
+class World:
+    """A gang whose members do at once what a plan asks of them. Not a simulator: no delays, no API server."""
+
+    gang: Gang
+    status: GangStatus = field(default_factory=GangStatus)
+    memory: Memory = field(default_factory=Memory)
+    writer: str = "controller-a/1"
+    members: list[Member] = field(default_factory=list)
+    now: datetime = NOW
+    starts: list[tuple[int, int]] = field(default_factory=list)
+    """(rank, attempt) of every trainer that started."""
+    tickets: int = 0
+    lives: int = 0
+
+    def __post_init__(self) -> None:
+        self.members = [Member(rank=s.rank, pod_name=s.pod_name, trainer=s.trainer) for s in self.gang.slots]
+
+    def snapshot(self) -> Snapshot:
+        self.tickets += 1
+        return Snapshot(
+            gang=self.gang,
+            generation=1,
+            status=self.status,
+            members=tuple(self.members),
+            now=self.now,
+            writer=self.writer,
+            fresh_ticket=f"ticket-{self.tickets}",
+            acceptance=Acceptance(),
+        )
+
+    def think(self) -> Plan:
+        decided = plan(self.snapshot(), self.memory)
+        self.memory = decided.memory
+        return decided
+
+    def carry_out(self, action: Action) -> None:
+        self.now += timedelta(milliseconds=100)
+        match action:
+            case WriteStatus(status):
+                self.status = status
+            case CreatePods(slots, number):
+                for slot in slots:
+                    self.create(slot.rank, number)
+            case Reset(uids, number):
+                for member in self._members(uids):
+                    if member.life and 0 < member.life.attempt < number:
+                        self.new_life(member.rank)
+            case Ping(uids, promise):
+                for member in self._members(uids):
+                    if member.life and member.life.waits:
+                        self.update_life(member.rank, promise=promise)
+            case Release(uids, promise):
+                for member in self._members(uids):
+                    if member.life and member.life.waits and member.life.promise == promise:
+                        self.starts.append((member.rank, promise.attempt))
+                        self.update_life(member.rank, attempt=promise.attempt)
+            case _:
+                pass
+
+    def run(self, steps_max: int = 20) -> "World":
+        """Plan and act until nothing is left to do."""
+        for _ in range(steps_max):
+            decided = self.think()
+            if not decided.actions:
+                return self
+            for action in decided.actions:
+                self.carry_out(action)
+        raise AssertionError(f"still busy after {steps_max} steps: {decided}")
+
+    def create(self, rank: int, number: int) -> None:
+        pod = Pod(name=self.members[rank].pod_name, uid=f"uid-{rank}", attempt=number, phase="Running")
+        self.members[rank] = replace(self.members[rank], pod=pod)
+        self.new_life(rank)
+
+    def new_life(self, rank: int) -> None:
+        """The pod's containers restart in place; the agent says hello with the promise floor it had."""
+        self.lives += 1
+        member = self.members[rank]
+        assert member.pod
+        life = Life(uid=member.pod.uid, life_id=f"life-{self.lives}", started_at=self.clock())
+        pod = replace(member.pod, containers=(Container(name=member.trainer),), restarting_since=None)
+        self.members[rank] = replace(member, life=life, pod=pod)
+
+    def update_life(self, rank: int, **changes: Any) -> None:
+        member = self.members[rank]
+        assert member.life
+        self.members[rank] = replace(member, life=replace(member.life, **changes))
+
+    def exits(self, rank: int, code: int, container: str = "trainer", reason: str = "Error") -> None:
+        """A container ends; the kubelet begins to restart all containers of the pod."""
+        self.now += timedelta(seconds=5)
+        member = self.members[rank]
+        assert member.pod
+        ended = Ended(exit_code=code, reason=reason, finished_at=int(self.clock()))
+        containers = (
+            Container(name=container, ended=ended),
+            *(c for c in member.pod.containers if c.name != container),
+        )
+        pod = replace(member.pod, containers=containers, restarting_since=int(self.clock()))
+        self.members[rank] = replace(member, pod=pod)
+
+    def pod(self, rank: int, **changes: Any) -> None:
+        member = self.members[rank]
+        assert member.pod
+        self.members[rank] = replace(member, pod=replace(member.pod, **changes))
+
+    def succeeds(self, rank: int) -> None:
+        self.pod(rank, phase="Succeeded")
+        self.update_life(rank, connected=False, leaving=True)
+
+    def clock(self) -> float:
+        return self.now.timestamp()
+
+    def _members(self, uids: tuple[str, ...]) -> list[Member]:
+        return [m for m in self.members if m.pod and m.pod.uid in uids]
+
+
+def running_gang(ranks: int = 2, **settings: Any) -> World:
+    """A gang whose first attempt runs."""
+    world = World(a_gang(ranks, **settings))
+    world.run()
+    assert world.status.attempt.released == 1
+    return world
+
+
+def committed(world: World) -> Promise:
+    return Promise(attempt=world.status.attempt.released, ticket=world.status.attempt.ticket)
+
+
+def round_of(world: World) -> attempt.Round:
+    assert world.memory.round
+    return world.memory.round

@@ -1,0 +1,203 @@
+"""A local copy keeps up with the server, whatever the server does."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from fleetctl.kube.client import KubeClient
+from fleetctl.kube.objects import NODES, Node
+from fleetctl.kube.reflector import Reflector
+
+from .conftest import Longest
+from .fake_api import (
+    CUT,
+    HANG,
+    FakeApi,
+    added,
+    bookmark,
+    busy,
+    deleted,
+    error_event,
+    listing,
+    load_balancer_page,
+    modified,
+    node,
+    refusal,
+    stream,
+)
+
+LIST, WATCH = "GET /api/v1/nodes", "WATCH /api/v1/nodes"
+QUIET = stream(then=HANG)
+
+
+class Follower:
+    """A running reflector and the story of what it reported: `+a@1` added, `~a@2` modified, `-a@2` deleted."""
+
+    def __init__(self, client: KubeClient, rng: random.Random) -> None:
+        self.story: list[str] = []
+        self.reflector = Reflector(client, NODES, self._changed, rng=rng)
+
+    def _changed(self, old: Node | None, new: Node | None) -> None:
+        sign = "+" if old is None else "-" if new is None else "~"
+        item = new or old
+        assert item is not None
+        self.story.append(f"{sign}{item.metadata.name}@{item.metadata.resource_version}")
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(name for _, name in self.reflector.items)
+
+
+@pytest.fixture
+async def follower(client: KubeClient) -> AsyncIterator[Follower]:
+    follower = Follower(client, Longest())
+    task = asyncio.create_task(follower.reflector.run())
+    yield follower
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def versions(api: FakeApi) -> list[str]:
+    return [seen.query["resourceVersion"] for seen in api.asked(WATCH)]
+
+
+async def test_the_copy_is_synced_after_the_first_list_and_then_follows(api: FakeApi, follower: Follower):
+    api.says(LIST, listing(node("a"), node("b"), version="10"))
+    api.says(WATCH, stream(modified(node("a", "11")), deleted(node("b", "12")), added(node("c", "13")), then=HANG))
+    assert not follower.reflector.synced.is_set()
+    await follower.reflector.synced.wait()
+    assert follower.story == ["+a@1", "+b@1"]
+    await asyncio.sleep(1)
+    assert follower.story[2:] == ["~a@11", "-b@1", "+c@13"]
+    assert follower.names == ["a", "c"]
+    assert versions(api) == ["10"]
+
+
+async def test_watches_are_asked_to_last_five_to_ten_minutes(api: FakeApi, follower: Follower):
+    api.says(LIST, listing())
+    api.says(WATCH, stream())
+    await asyncio.sleep(300)
+    assert {300 <= int(seen.query["timeoutSeconds"]) <= 600 for seen in api.asked(WATCH)} == {True}
+
+
+async def test_a_clean_end_is_no_reason_for_a_storm(api: FakeApi, follower: Follower):
+    api.says(LIST, listing())
+    api.says(WATCH, stream())
+    await asyncio.sleep(120)
+    pauses = api.pauses(WATCH)
+    assert pauses[:7] == pytest.approx([0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0])
+    assert len(api.asked(LIST)) == 1
+
+
+async def test_a_stream_that_lived_its_time_is_continued_at_once(api: FakeApi, follower: Follower):
+    api.says(LIST, listing())
+    api.says(WATCH, stream(bookmark("20"), after=70), stream(bookmark("30"), after=70), QUIET)
+    await asyncio.sleep(150)
+    assert api.pauses(WATCH) == pytest.approx([70, 70])
+    assert versions(api) == ["10", "20", "30"]
+
+
+async def test_after_a_long_life_the_back_off_starts_from_the_beginning(api: FakeApi, follower: Follower):
+    api.says(LIST, listing())
+    api.says(WATCH, stream(), stream(), stream(then=CUT, after=100), stream(), QUIET)
+    await asyncio.sleep(200)
+    assert api.pauses(WATCH) == pytest.approx([0.8, 1.6, 100.8, 1.6])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(stream(bookmark("15"), then=CUT, after=1), id="TCP cut"),
+        pytest.param(stream(bookmark("15"), b"<html>"), id="a line that is not JSON"),
+        pytest.param(stream(bookmark("15"), then=HANG), id="silence"),
+        pytest.param(stream(bookmark("15"), error_event(500, "InternalError")), id="an ERROR event"),
+    ],
+)
+async def test_a_broken_stream_goes_on_from_the_last_version_without_a_new_list(api, follower: Follower, fault):
+    api.says(LIST, listing(node("a")))
+    api.says(WATCH, fault, stream(added(node("b", "16")), then=HANG))
+    await asyncio.sleep(140)
+    assert versions(api)[:2] == ["10", "15"]
+    assert follower.names == ["a", "b"]
+    assert (len(api.asked(LIST)), follower.reflector.relists) == (1, 0)
+
+
+@pytest.mark.parametrize("fault", [load_balancer_page(), refusal(401, "Unauthorized"), refusal(403, "Forbidden")])
+async def test_a_server_that_refuses_to_watch_is_asked_again_with_patience(api, follower: Follower, fault):
+    api.says(LIST, listing())
+    api.says(WATCH, fault, fault, stream(added(node("a", "11")), then=HANG))
+    await asyncio.sleep(10)
+    assert follower.names == ["a"]
+    assert api.pauses(WATCH) == pytest.approx([0.8, 1.6])
+
+
+@pytest.mark.parametrize(
+    "gone", [stream(bookmark("15"), error_event(410, "Expired")), refusal(410, "Expired")], ids=["event", "status"]
+)
+async def test_410_lists_again_and_reports_only_what_differs(api: FakeApi, follower: Follower, gone):
+    api.says(
+        LIST,
+        listing(node("same"), node("changed"), node("lost"), version="10"),
+        listing(node("same"), node("changed", "21"), node("new", "22"), version="25"),
+    )
+    api.says(WATCH, gone, QUIET)
+    await asyncio.sleep(5)
+    assert sorted(follower.story[3:]) == ["+new@22", "-lost@1", "~changed@21"]
+    assert (follower.reflector.relists, versions(api)) == (1, ["10", "25"])
+
+
+async def test_endless_410_is_asked_with_patience_too(api: FakeApi, follower: Follower):
+    api.says(LIST, listing())
+    api.says(WATCH, refusal(410, "Expired"))
+    await asyncio.sleep(60)
+    assert len(api.asked(LIST)) == 7
+    assert follower.reflector.relists == 6
+
+
+async def test_a_list_that_fails_changes_nothing_until_it_succeeds(api: FakeApi, follower: Follower):
+    api.says(LIST, listing(node("a")), refusal(403, "Forbidden"), listing(node("b"), more="x"), refusal(500, "Oops"))
+    api.says(WATCH, refusal(410, "Expired"))
+    await asyncio.sleep(20)
+    assert follower.names == ["a"]
+    assert follower.story == ["+a@1"]
+
+
+async def test_a_throttled_first_list_waits_and_then_syncs(api: FakeApi, follower: Follower):
+    api.says(LIST, busy(retry_after=9), listing(node("a")))
+    api.says(WATCH, QUIET)
+    await follower.reflector.synced.wait()
+    assert api.pauses(LIST) == pytest.approx([9.2])
+
+
+async def test_lists_never_accept_an_older_answer_from_a_cache(api: FakeApi, follower: Follower):
+    api.says(LIST, listing())
+    api.says(WATCH, refusal(410, "Expired"))
+    await asyncio.sleep(5)
+    assert not any("resourceVersion" in seen.query for seen in api.asked(LIST))
+
+
+async def test_another_object_of_the_same_name_is_a_deletion_and_an_addition(api: FakeApi, follower: Follower):
+    api.says(LIST, listing(node("a", "1", uid="old")), listing(node("a", "30", uid="newest")))
+    api.says(WATCH, stream(added(node("a", "20", uid="new")), error_event(410, "Expired")), QUIET)
+    await asyncio.sleep(5)
+    assert follower.story == ["+a@1", "-a@1", "+a@20", "-a@20", "+a@30"]
+
+
+async def test_any_sign_of_life_is_noted_bookmarks_included(api: FakeApi, follower: Follower):
+    api.says(LIST, listing())
+    api.says(WATCH, stream(after=40), stream(bookmark("11"), then=HANG))
+    assert follower.reflector.last_event_at is None
+    await asyncio.sleep(100)
+    assert follower.reflector.last_event_at == pytest.approx(40.8)
+
+
+async def test_a_bug_in_the_callback_is_not_hidden(api: FakeApi, client: KubeClient):
+    def broken(*_: Any) -> None:
+        raise KeyError("bug")
+
+    api.says(LIST, listing(node("a")))
+    with pytest.raises(KeyError):
+        await Reflector(client, NODES, broken).run()

@@ -7,20 +7,18 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgspec
-from aiohttp import web
 
 from fleetctl.clock import Clock, SystemClock
 from fleetctl.controller.authority import AuthorityKeeper
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, PodSettings
+from fleetctl.controller.health import Health
 from fleetctl.controller.loop import GangLoop
 from fleetctl.controller.resources import GangObject
-from fleetctl.errors import GiveUp
+from fleetctl.errors import GiveUp, Retry
 from fleetctl.gang.pods import AUDIENCE, LABEL_GANG
 from fleetctl.kube.auth import load_endpoint
 from fleetctl.kube.client import KubeClient
@@ -35,6 +33,7 @@ from fleetctl.rendezvous.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
 LEASE = "fleetctl-controller"
+START_AGAIN_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +61,30 @@ async def run(settings: Settings) -> None:
     clock = SystemClock()
     endpoint = await load_endpoint(settings.kubeconfig, settings.context)
     namespace = settings.namespace or endpoint.namespace
-    async with connect(endpoint, "controller") as client, connect(endpoint, "elector") as lease_client:
-        controller = await Controller.open(client, lease_client, clock, namespace, settings)
+    health = Health()
+    async with (
+        health.answering(settings.health_port),
+        connect(endpoint, "controller") as client,
+        connect(endpoint, "elector") as lease_client,
+    ):
+        controller = await _open(client, lease_client, clock, namespace, settings)
+        health.ready = controller.is_ready
         await controller.run()
+
+
+async def _open(
+    client: KubeClient, lease_client: KubeClient, clock: Clock, namespace: str, settings: Settings
+) -> "Controller":
+    """A controller, once the API server can be reached: until then we wait, for it would not help to be restarted."""
+    while True:
+        try:
+            authority = await AuthorityKeeper.open(client, clock, namespace, _server_name(settings))
+            agent_image = settings.agent_image or await _own_image(client, namespace)
+        except Retry as error:
+            log.warning("waiting: %s", error)
+            await asyncio.sleep(START_AGAIN_S)
+        else:
+            return Controller(client, lease_client, clock, namespace, authority, agent_image, settings)
 
 
 class Controller:
@@ -114,15 +134,6 @@ class Controller:
             leading=self._leads,
         )
 
-    @classmethod
-    async def open(
-        cls, client: KubeClient, lease_client: KubeClient, clock: Clock, namespace: str, settings: Settings
-    ) -> "Controller":
-        """A controller whose certificate authority is there."""
-        authority = await AuthorityKeeper.open(client, clock, namespace, _server_name(settings))
-        agent_image = settings.agent_image or await _own_image(client, namespace)
-        return cls(client, lease_client, clock, namespace, authority, agent_image, settings)
-
     async def run(self) -> None:
         """Until cancelled. The work stops before the Lease is released."""
         async with asyncio.TaskGroup() as parts:
@@ -137,7 +148,6 @@ class Controller:
         async with (
             asyncio.TaskGroup() as tasks,
             self._rendezvous.listening(None, self._settings.listen_port, self._authority.context),
-            _probes(self._settings.health_port, ready=lambda: self._cache.is_synced),
         ):
             self._gang_tasks = tasks
             tasks.create_task(self._cache.run())
@@ -147,6 +157,10 @@ class Controller:
             for key in self._cache.gangs():
                 self._gang_changed(key)
             await asyncio.Event().wait()
+
+    def is_ready(self) -> bool:
+        """Whether everything was read once. A standby is ready too."""
+        return self._cache.is_synced
 
     def _leads(self) -> bool:
         return self._elector.leading and self._cache.is_synced
@@ -221,27 +235,3 @@ async def _own_image(client: KubeClient, namespace: str) -> str:
 
 def _server_name(settings: Settings) -> str:
     return settings.rendezvous.rpartition(":")[0]
-
-
-@asynccontextmanager
-async def _probes(port: int, *, ready: Callable[[], bool]) -> AsyncIterator[None]:
-    """Answer the kubelet while inside: /healthz (the loop turns), /readyz (everything was read once)."""
-
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def readyz(_: web.Request) -> web.Response:
-        good = ready()
-        return web.Response(text="ok\n" if good else "not synced yet\n", status=200 if good else 503)
-
-    app = web.Application()
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    if port:
-        await web.TCPSite(runner, None, port).start()
-    try:
-        yield
-    finally:
-        await runner.cleanup()

@@ -19,7 +19,7 @@ from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.errors import FleetctlError, Retry
 from fleetctl.gang import pods
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.plan import Action, CreateCompanions, CreatePods, Ping, Plan, Release, Reset, WriteStatus
+from fleetctl.gang.plan import Action, CreateCompanions, CreatePods, Notice, Ping, Plan, Release, Reset, WriteStatus
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.errors import AlreadyExists, Conflict
 from fleetctl.kube.objects import CONFIG_MAPS, PODS, SERVICES, Raw, Resource
@@ -118,10 +118,14 @@ class Executor:
             self._cache.wrote_gang(await self._client.get(GANGS, meta.namespace, meta.name))
             raise
         self._cache.wrote_gang(written)
-        if action.notice:
-            task = asyncio.create_task(emit(self._client, self._clock, written, action.notice, self._identity))
+        if action.notice:  # beside the next step, which must not wait for it
+            task = asyncio.create_task(self.notify(written, action.notice))
             self._notices.add(task)
             task.add_done_callback(self._notices.discard)
+
+    async def notify(self, gang: GangObject, notice: Notice) -> None:
+        """Write an Event on the gang."""
+        await emit(self._client, self._clock, gang, notice, self._identity)
 
     async def _create_companions(self, gang: Gang) -> None:
         if gang.uid in self._with_companions:

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from fleetctl.clock import Clock
 from fleetctl.controller import admission, views
 from fleetctl.controller.cache import Cache
-from fleetctl.controller.executor import Executor
+from fleetctl.controller.executor import Executor, NameTaken
 from fleetctl.controller.resources import GangObject
 from fleetctl.errors import FleetctlError, GiveUp
 from fleetctl.gang.identity import Gang
-from fleetctl.gang.plan import Acceptance, Memory, Plan, Snapshot, plan
+from fleetctl.gang.plan import Acceptance, Memory, Notice, Plan, Snapshot, plan
 from fleetctl.gang.state import Life
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.reflector import Key
@@ -60,6 +60,7 @@ class GangLoop:
         self._memory_of = ("", "")
         self._acceptance: tuple[str, int, float, Acceptance] | None = None
         self._said: tuple[str, ...] = ()
+        self._complained = ""
 
     def changed(self) -> None:
         """Something about the gang is not as it was."""
@@ -91,12 +92,17 @@ class GangLoop:
             self._say(seen, decided)
             self._memory = decided.memory
             await self._executor.carry_out(decided, seen, views.gang_view(seen))
-        except GiveUp as error:
+        except (GiveUp, NameTaken) as error:
             log.error("%s", error, extra=self._about(seen))
+            await self._complain(seen, str(error))
             return AGAIN_AFTER_REFUSAL_S
         except FleetctlError as error:
             log.warning("%s", error, extra=self._about(seen))
             return AGAIN_AFTER_ERROR_S
+        except Exception:  # a mistake of ours about one gang must not stop the others
+            log.exception("a mistake in fleetctl; nothing is done for this gang", extra=self._about(seen))
+            return AGAIN_AFTER_REFUSAL_S
+        self._complained = ""
         return decided.wake_in
 
     async def _decide(self, seen: GangObject, writer: str) -> Plan:
@@ -129,6 +135,12 @@ class GangLoop:
         found = await admission.check(self._client, gang, lambda slot: self._executor.pod_body(gang, slot, 1))
         self._acceptance = (gang.uid, generation, now, found)
         return found
+
+    async def _complain(self, seen: GangObject, message: str) -> None:
+        """Tell the gang's owner what keeps us from acting, once."""
+        if message != self._complained:
+            self._complained = message
+            await self._executor.notify(seen, Notice("CannotAct", message, "Retry", "Warning"))
 
     def _say(self, seen: GangObject, decided: Plan) -> None:
         if decided.reasons != self._said:

@@ -21,7 +21,7 @@ def pod_view(pod: objects.Pod, gang_uid: str) -> state.Pod:
     meta, status = pod.metadata, pod.status
     attempt = meta.labels.get(LABEL_ATTEMPT, "0")
     sidecars = {c.name for c in pod.spec.init_containers if c.restart_policy == "Always"}
-    preparing = [s for s in status.init_container_statuses if s.name not in sidecars and s.state.terminated is None]
+    preparing = [s for s in status.init_container_statuses if s.name not in sidecars and _unfinished(s)]
     return state.Pod(
         name=meta.name,
         uid=meta.uid,
@@ -57,6 +57,10 @@ def members(
 
 def _init_names(pod: objects.Pod) -> set[str]:
     return {c.name for c in pod.spec.init_containers}
+
+
+def _unfinished(init: objects.ContainerStatus) -> bool:
+    return init.state.terminated is None or init.state.terminated.exit_code != 0
 
 
 def _restarting_since(status: objects.PodStatus) -> state.Seconds | None:

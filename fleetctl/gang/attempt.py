@@ -13,8 +13,9 @@ Whether a life was released is a question of the ticket, never of which message 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fleetctl.gang.pods import RESERVED_PREFIX
 from fleetctl.gang.spec import AttemptRecord
-from fleetctl.gang.state import Member, Promise, Verdict, ranges
+from fleetctl.gang.state import Member, Pod, Promise, Verdict, ranges
 
 Incarnations = frozenset[tuple[str, str]]
 """The lives that stand at the barrier: (pod uid, life id)."""
@@ -231,10 +232,10 @@ def hold_for_terminal_pod(s: Situation) -> Step:
     stuck = [m for m in s.members if _terminal(m)]
     first = stuck[0].pod
     assert first is not None  # noqa: S101  (_terminal looked)
-    why = f" ({first.reason or first.message})" if first.reason or first.message else ""
+    why = _why_terminal(first)
     return Hold(
-        f"rank {ranges(m.rank for m in stuck)}: pod {first.name} has {first.phase}{why} and cannot restart in place; "
-        "delete it to have it created anew"
+        f"rank {ranges(m.rank for m in stuck)}: pod {first.name} has {first.phase}{f' ({why})' if why else ''} "
+        "and cannot restart in place; delete it to have it created anew"
     )
 
 
@@ -299,6 +300,16 @@ def step(situation: Situation) -> Step:
 
 def _terminal(member: Member) -> bool:
     return member.pod is not None and member.pod.terminal
+
+
+def _why_terminal(pod: Pod) -> str:
+    failed = pod.preparing
+    if failed is None or failed.ended is None:
+        return pod.reason or pod.message
+    why = f"init container {failed.name} exited {failed.ended.exit_code}, {failed.ended.reason}"
+    if failed.ended.reason == "StartError" and failed.name.startswith(RESERVED_PREFIX):
+        why += ": does its image have no /bin/sh? Set lifeImage of the group to one that has"
+    return why
 
 
 def _entitled(s: Situation) -> tuple[Member, ...]:

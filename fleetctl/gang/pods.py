@@ -52,8 +52,8 @@ def pod(gang: Gang, slot: Slot, attempt: int, *, agent_image: str, rendezvous: s
         "volumes": [*user.get("volumes", ()), *_volumes(gang)],
         "initContainers": [
             *(_init(gang, slot, c) for c in user.get("initContainers", ())),
-            *_pulls(containers, trainer),
-            _life(trainer, guaranteed=guaranteed),
+            *_pulls(slot, containers, trainer),
+            _life(slot, trainer, guaranteed=guaranteed),
             _agent(gang, slot, agent_image, rendezvous, server_name, guaranteed=guaranteed),
         ],
         "containers": containers,
@@ -176,7 +176,7 @@ _SHARED_MOUNT = {"name": "fleetctl-shared", "mountPath": SHARED_DIR}
 
 def _regular(gang: Gang, slot: Slot, container: Body) -> Body:
     """A regular container of the user's: the rank's environment, and restart rules unless it has its own."""
-    out = _with_environment(gang, slot, container)
+    out = _as_member(gang, slot, container)
     out["volumeMounts"] = [*container.get("volumeMounts", ()), {**_SHARED_MOUNT, "readOnly": True}]
     if "restartPolicyRules" not in container and "restartPolicy" not in container:
         out["restartPolicy"] = "Never"
@@ -191,7 +191,7 @@ def _regular(gang: Gang, slot: Slot, container: Body) -> Body:
 
 def _init(gang: Gang, slot: Slot, container: Body) -> Body:
     """An init container or sidecar of the user's. A sidecar without rules restarts the gang, like a container."""
-    out = _with_environment(gang, slot, container)
+    out = _as_member(gang, slot, container)
     if container.get("restartPolicy") == "Always" and "restartPolicyRules" not in container:
         out["restartPolicyRules"] = [_restart_all("NotIn", [0, *fatal_codes(gang.spec)])]
     return out
@@ -206,15 +206,19 @@ def _restart_all(operator: str, codes: list[int]) -> Body:
     return {"action": "RestartAllContainers", "exitCodes": {"operator": operator, "values": codes}}
 
 
-def _with_environment(gang: Gang, slot: Slot, container: Body) -> Body:
+def _as_member(gang: Gang, slot: Slot, container: Body) -> Body:
+    """A container of the user's that is told its rank, and asks no registry for an image that the node has."""
     own = container.get("env", [])
     names = {e["name"] for e in own}
     ours = [{"name": k, "value": v} for k, v in environment(gang, slot).items() if k not in names]
-    return {**container, "env": [*ours, *own]}  # ours first: $(FLEETCTL_RANK) may be used in the user's
+    env = [*ours, *own]  # ours first: $(FLEETCTL_RANK) may be used in the user's
+    return {"imagePullPolicy": "IfNotPresent", **container, "env": env}
 
 
-def _pulls(containers: list[Body], trainer: Body) -> list[Body]:
+def _pulls(slot: Slot, containers: list[Body], trainer: Body) -> list[Body]:
     """A container that does nothing for every image but the trainer's: all images are there before the barrier."""
+    if slot.group.life_image:
+        return []
     first_with: dict[str, Body] = {}
     for container in containers:
         first_with.setdefault(container["image"], container)
@@ -222,9 +226,11 @@ def _pulls(containers: list[Body], trainer: Body) -> list[Body]:
     return [_helper(f"{RESERVED_PREFIX}pull-{i}", c, ["/bin/sh", "-c", ":"]) for i, c in enumerate(others)]
 
 
-def _life(trainer: Body, *, guaranteed: bool) -> Body:
+def _life(slot: Slot, trainer: Body, *, guaranteed: bool) -> Body:
     """Writes a new life id. In the trainer's image, which is so on the node before the barrier."""
     out = _helper(LIFE, trainer, ["/bin/sh", "-c", WRITE_LIFE_ID])
+    if slot.group.life_image:
+        out["image"] = slot.group.life_image
     out["volumeMounts"] = [{"name": "fleetctl-agent", "mountPath": AGENT_DIR}]
     return out | ({"resources": _AGENT_RESOURCES_GUARANTEED} if guaranteed else {})
 

@@ -32,8 +32,11 @@ class Group(Model, frozen=True):
 
     RULES = (
         (
-            "self.size == oldSelf.size && self.template == oldSelf.template && self.trainer == oldSelf.trainer",
-            "a group's size, template and trainer cannot be changed: delete the gang and create it again",
+            (
+                "self.size == oldSelf.size && self.template == oldSelf.template && "
+                "self.trainer == oldSelf.trainer && self.lifeImage == oldSelf.lifeImage"
+            ),
+            "a group's size, template, trainer and lifeImage cannot be changed: delete the gang and create it again",
         ),
     )
 
@@ -48,14 +51,25 @@ class Group(Model, frozen=True):
     ]
     trainer: Annotated[
         str,
-        Meta(description="Name of the container that trains. Default: the first of template.spec.containers."),
+        Meta(
+            max_length=63,
+            description="Name of the container that trains. Default: the first of template.spec.containers.",
+        ),
+    ] = ""
+    life_image: Annotated[
+        str,
+        Meta(
+            max_length=512,
+            description="Needed only where a container's image has no /bin/sh: an image that has one. Default: the "
+            "trainer's image; if set, other images are not pulled before the ranks gather.",
+        ),
     ] = ""
 
 
 class Coordinator(Model, frozen=True):
     """The rank that the others connect to (torchrun's master)."""
 
-    group: Annotated[str, Meta(description="Default: the first group.")] = ""
+    group: Annotated[str, Meta(max_length=40, description="Default: the first group.")] = ""
     index: Annotated[int, Meta(ge=0, description="Index of the pod within its group.")] = 0
     port: Annotated[Port, Meta(description="The port that the trainer listens on at this rank.")] = 29500
 
@@ -131,7 +145,7 @@ class GangSpec(Model, frozen=True):
         list[Group],
         Meta(
             min_length=1,
-            max_length=16,
+            max_length=8,  # the API server bounds what comparing templates may cost
             extra_json_schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ]

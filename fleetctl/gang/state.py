@@ -84,7 +84,7 @@ class Pod:
     restarting_since: Seconds | None = None
     containers: tuple[Container, ...] = ()
     preparing: Container | None = None
-    """The init container the pod is at, while it is at one."""
+    """The init container the pod is at, or that failed, ours included."""
 
     @property
     def terminal(self) -> bool:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from fleet import HERE, Gang, article_template, kubectl
+from fleet import HERE, Gang, article_template, deploy
 
 MISSING = (
     "no test cluster here: run `make test`, or `make cluster images` and then `tests/kind/enter pytest tests/cluster`"
@@ -26,9 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def fleet() -> None:
     """fleetctl as users deploy it, of the working tree."""
-    kubectl("apply", "-k", str(HERE / "manifests"))
-    kubectl("-n", "fleetctl-system", "rollout", "restart", "deployment/fleetctl-controller")
-    kubectl("-n", "fleetctl-system", "rollout", "status", "deployment/fleetctl-controller", "--timeout=90s")
+    deploy()
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,17 @@ def together(calls: Iterable[Callable[[], Any]]) -> list[Any]:
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
+def deploy() -> None:
+    """fleetctl as users deploy it, nothing of an earlier deployment left."""
+    kubectl("-n", "fleetctl-system", "delete", "deployment", "fleetctl-controller", "--ignore-not-found")
+    kubectl("apply", "-k", str(HERE / "manifests"))
+    controller_ready()
+
+
+def controller_ready() -> None:
+    kubectl("-n", "fleetctl-system", "rollout", "status", "deployment/fleetctl-controller", "--timeout=90s")
+
+
 @dataclass(frozen=True)
 class Seen:
     """A member as Kubernetes tells it."""

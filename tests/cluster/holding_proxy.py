@@ -9,7 +9,6 @@ import base64
 import contextlib
 import json
 import ssl
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -20,9 +19,10 @@ from typing import Any
 import aiohttp
 import yaml
 from aiohttp import web
-from fleet import kubectl, run
+from fleet import controller_ready, deploy, kubectl, on_node, run
 
 Json = dict[str, Any]
+CONTROL_PLANE = "fleetctl-control-plane"
 Names = Callable[[Json], bool]
 """Whether a status that is about to be written is the one to hold."""
 
@@ -51,15 +51,18 @@ class HoldingProxy:
         self._host = next(c["Gateway"] for c in json.loads(gateway) if "." in c.get("Gateway", ""))
         self._hold: Hold | None = None
         self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()], daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     def __enter__(self) -> "HoldingProxy":
+        # the host knows no way back to a pod
+        self._masquerade = f"POSTROUTING -t nat -s 10.244.0.0/16 -d {self._host} -j MASQUERADE"
+        on_node(CONTROL_PLANE, f"iptables -A {self._masquerade}")
         self._thread.start()
         assert self._ready.wait(10)
         return self
 
     def __exit__(self, *_: object) -> None:
+        on_node(CONTROL_PLANE, f"iptables -D {self._masquerade}")
         if self._hold:
             self._hold.go_on.set()
         self._loop.call_soon_threadsafe(self._stop.set)
@@ -76,14 +79,14 @@ class HoldingProxy:
             self._hold = None
 
     async def _serve(self) -> None:
-        self._stop = asyncio.Event()
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
             app = web.Application(client_max_size=1 << 24)
             app.router.add_route("*", "/{path:.*}", self._pass_on)
-            runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+            runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
             await runner.setup()
-            site = web.TCPSite(runner, self._host, 0, shutdown_timeout=0.1)
+            site = web.TCPSite(runner, self._host, 0)
             await site.start()
             port = runner.addresses[0][1]
             self.url = f"http://{self._host}:{port}"
@@ -166,25 +169,19 @@ def controller_behind(proxy: HoldingProxy) -> Iterator[None]:
     try:
         yield
     finally:
-        kubectl("-n", "fleetctl-system", "rollout", "undo", "deployment/fleetctl-controller")
-        _rolled_out()
+        deploy()
 
 
 def _patch(template: Json) -> None:
     patch = json.dumps({"spec": {"template": template}})
     kubectl("-n", "fleetctl-system", "patch", "deployment", "fleetctl-controller", "-p", patch)
-    _rolled_out()
-
-
-def _rolled_out() -> None:
-    kubectl("-n", "fleetctl-system", "rollout", "status", "deployment/fleetctl-controller", "--timeout=90s")
+    controller_ready()
 
 
 def kill_controller() -> None:
     """SIGKILL: no goodbye, no released Lease. Kubernetes starts the container again."""
-    node = "fleetctl-control-plane"
     script = (
         "for p in /proc/[0-9]*; do tr '\\0' ' ' 2>/dev/null <$p/cmdline | grep -q 'fleetctl controller ' && "
         "kill -9 ${p#/proc/}; done; true"
     )
-    subprocess.run(["docker", "exec", node, "sh", "-c", script], check=True, timeout=30)
+    on_node(CONTROL_PLANE, script)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fleet import Gang, kubectl, on_node, until
+from fleet import Gang, Seen, controller_ready, kubectl, on_node, until
 from holding_proxy import HoldingProxy, controller_behind, kill_controller, raises_target_to, releases
 
 WORKERS = ("fleetctl-worker", "fleetctl-worker2", "fleetctl-worker3", "fleetctl-worker4")
@@ -55,7 +55,7 @@ def test_killed_after_the_release_with_half_of_the_agents_told(held: tuple[Gang,
     recovered_once(gang, attempt, seen)
 
 
-def recovered_once(gang: Gang, attempt: int, before: dict[int, object]) -> None:
+def recovered_once(gang: Gang, attempt: int, before: dict[int, Seen]) -> None:
     """All ranks run that attempt, each having restarted once."""
     gang.running(attempt, within_s=90)
     time.sleep(2)
@@ -71,7 +71,7 @@ def test_without_a_fault_a_minute_without_controller_or_network_is_not_noticed(g
     kubectl("-n", "fleetctl-system", "scale", "deployment/fleetctl-controller", "--replicas=0")
     time.sleep(60)
     kubectl("-n", "fleetctl-system", "scale", "deployment/fleetctl-controller", "--replicas=1")
-    kubectl("-n", "fleetctl-system", "rollout", "status", "deployment/fleetctl-controller", "--timeout=90s")
+    controller_ready()
     with agents_out_of_reach(WORKERS):
         time.sleep(60)
     assert gang.seen() == before

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,3 +211,9 @@ def test_trainers_hold_no_credential_of_the_agent(gang: Gang) -> None:
         check=False,
     )
     assert "Read-only file system" in denied.stderr
+
+
+@pytest.mark.parametrize("sample", ["gang.yaml", "pytorch.yaml"])
+def test_the_samples_are_accepted_by_the_api_server(sample: str) -> None:
+    path = Path(__file__).parents[2] / "manifests" / "samples" / sample
+    assert "created (server dry run)" in kubectl("apply", "--dry-run=server", "-f", str(path))

@@ -1,0 +1,3 @@
+module fleetctl.test/pause
+
+go 1.21

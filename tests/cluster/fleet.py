@@ -3,11 +3,12 @@
 What happened is read from where the kubelets keep it, the trainers' own records in their volumes, not from API objects.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ HERE = Path(__file__).parent
 TRAINER = (HERE / "trainer.py").read_text()
 RECORDS = "/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/records"
 CONTROLLER = "system:serviceaccount:fleetctl-system:fleetctl-controller"
+WORKERS = ("fleetctl-worker", "fleetctl-worker2", "fleetctl-worker3", "fleetctl-worker4")
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 Json = dict[str, Any]
@@ -269,6 +271,18 @@ def article_template(name: str) -> Json:
     ]
     template["spec"]["containers"].append(helper("nccl-healthcheck"))
     return template
+
+
+@contextlib.contextmanager
+def agents_out_of_reach(nodes: tuple[str, ...]) -> Iterator[None]:
+    """Drops everything between the agents on these nodes and the controller."""
+    for node in nodes:
+        on_node(node, "iptables -I FORWARD -p tcp --sport 8443 -j DROP")
+    try:
+        yield
+    finally:
+        for node in nodes:
+            on_node(node, "iptables -D FORWARD -p tcp --sport 8443 -j DROP")
 
 
 class Audit:

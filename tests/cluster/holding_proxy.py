@@ -179,9 +179,11 @@ def _patch(template: Json) -> None:
 
 
 def kill_controller() -> None:
-    """SIGKILL: no goodbye, no released Lease. Kubernetes starts the container again."""
+    """SIGKILL: no goodbye, no released Lease. The pod is deleted; its successor has to wait for the Lease to end."""
     script = (
         "for p in /proc/[0-9]*; do tr '\\0' ' ' 2>/dev/null <$p/cmdline | grep -q 'fleetctl controller ' && "
         "kill -9 ${p#/proc/}; done; true"
     )
     on_node(CONTROL_PLANE, script)
+    pods = ("-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force", "--wait=false")
+    kubectl("-n", "fleetctl-system", "delete", "pod", *pods)

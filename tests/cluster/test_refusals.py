@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fleet import Audit, Gang, get, kubectl, plain_template, run, until
+from fleet import Audit, Gang, get, kubectl, on_node, plain_template, run, until
 
 pytestmark = pytest.mark.usefixtures("fleet")
 SERVER_NAME = "fleetctl-rendezvous.fleetctl-system.svc"
@@ -217,3 +217,17 @@ def test_trainers_hold_no_credential_of_the_agent(gang: Gang) -> None:
 def test_the_samples_are_accepted_by_the_api_server(sample: str) -> None:
     path = Path(__file__).parents[2] / "manifests" / "samples" / sample
     assert "created (server dry run)" in kubectl("apply", "--dry-run=server", "-f", str(path))
+
+
+def test_an_image_without_a_shell_is_named_with_the_setting_that_helps() -> None:
+    images = on_node("fleetctl-worker", "ctr -n k8s.io images ls -q").split()
+    shellless = next(image for image in images if "/pause:" in image)
+    template = plain_template("bad", image=shellless, command=["/pause"])
+    with Gang("bad", ranks=1, template=template) as gang:
+        held = until("the gang is held", lambda: gang.holds("Held"))
+        assert "init container fleetctl-life exited 128, StartError" in held["message"]
+        assert "Set lifeImage of the group to one that has" in held["message"]
+    helped = Gang("bad", ranks=1, template=template)
+    helped.manifest["spec"]["groups"][0]["lifeImage"] = "busybox:test"
+    with helped as gang:
+        until("the rank runs", lambda: gang.attempt().get("released") == 1)

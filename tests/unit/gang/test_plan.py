@@ -282,3 +282,22 @@ def test_a_record_that_makes_no_sense_is_held(target: int) -> None:
     assert isinstance(write, WriteStatus)
     if target:
         assert write.status.holds("Held")
+
+
+def test_a_life_that_waits_is_where_a_reset_would_bring_it_and_is_not_told() -> None:
+    world = running_gang(3)
+    world.new_life(1)
+    world.carry_out(world.think().actions[0])
+    assert world.think().actions == (Reset(("uid-0", "uid-2"), 2),)
+
+
+@pytest.mark.parametrize("lost", [{"connected": False}, {"leaving": True}])
+def test_a_rank_that_cannot_be_talked_to_is_not_at_the_barrier(lost: dict[str, bool]) -> None:
+    world = World(a_gang(2))
+    for _ in range(2):
+        for action in world.think().actions:
+            world.carry_out(action)
+    world.update_life(1, **lost)
+    decided = world.think()
+    assert decided.actions == ()
+    assert decided.reasons == ("attempt 1 waits for rank 1",)

@@ -79,6 +79,7 @@ def test_only_the_agent_holds_credentials() -> None:
     }
     assert [name for name, volumes in mounts.items() if "fleetctl-credentials" in volumes] == ["fleetctl-agent"]
     assert mounts["trainer"] == {"fleetctl-shared"}
+    assert all(m.get("readOnly") for m in spec["containers"][0]["volumeMounts"])
 
 
 def test_a_guaranteed_pod_stays_guaranteed() -> None:

@@ -4,7 +4,10 @@ The agent starts in every pod of a gang, so its path through here imports nothin
 """
 
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main() -> NoReturn:
@@ -18,6 +21,7 @@ def main() -> NoReturn:
 
 def _dispatch(argv: list[str]) -> int:
     import argparse
+    import importlib.metadata
 
     from fleetctl.errors import FleetctlError
 
@@ -26,6 +30,7 @@ def _dispatch(argv: list[str]) -> int:
         prog="kubectl fleet" if called_as_plugin else "fleetctl",
         description="Recovers Kubernetes training gangs in place.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('fleetctl')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_status(commands.add_parser("status", help="what a gang is doing, and why"))
     _add_controller(commands.add_parser("controller", help="run the controller"))
@@ -54,21 +59,21 @@ def _dispatch(argv: list[str]) -> int:
     return 2
 
 
-def _add_connection(parser) -> None:  # type: ignore[no-untyped-def]  # argparse is imported late
+def _add_connection(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument(
         "--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, then ~/.kube/config, then the pod's"
     )
     parser.add_argument("--context", metavar="NAME", help="of the kubeconfig")
 
 
-def _add_status(parser) -> None:  # type: ignore[no-untyped-def]
+def _add_status(parser: "argparse.ArgumentParser") -> None:
     _add_connection(parser)
     parser.add_argument("gang", metavar="GANG")
     parser.add_argument("-n", "--namespace", help="default: that of the context")
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
 
 
-def _add_controller(parser) -> None:  # type: ignore[no-untyped-def]
+def _add_controller(parser: "argparse.ArgumentParser") -> None:
     _add_connection(parser)
     parser.add_argument("-n", "--namespace", help="the controller's own: its Lease and certificate authority are there")
     parser.add_argument("--watch", metavar="NAMESPACE", help="look after gangs of this namespace only (default: all)")

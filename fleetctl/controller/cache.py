@@ -88,7 +88,7 @@ class Cache:
     def pod(self, namespace: str, name: str) -> Pod | None:
         """One pod of any gang."""
         own = self._own_pods.get((namespace, name))
-        return self._pods.items.get((namespace, name)) or (own.item if own else None)
+        return self._pods.items.get((namespace, name)) or (own.item if own and _now() < own.until else None)
 
     def gang_of(self, pod_uid: str) -> Key | None:
         """The gang whose label the pod with that uid carries."""

@@ -16,7 +16,7 @@ from fleetctl.controller.executor import Executor, NameTaken
 from fleetctl.controller.resources import GangObject
 from fleetctl.errors import FleetctlError, GiveUp
 from fleetctl.gang.identity import Gang
-from fleetctl.gang.plan import Acceptance, Memory, Notice, Plan, Snapshot, plan
+from fleetctl.gang.plan import RECHECK_S, Acceptance, Memory, Notice, Plan, Snapshot, plan
 from fleetctl.gang.state import Life
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.reflector import Key
@@ -27,8 +27,8 @@ DEBOUNCE_S = 0.01
 """Messages of many agents arrive together; one look at the gang serves them all."""
 AGAIN_AFTER_ERROR_S = 1.0
 AGAIN_AFTER_REFUSAL_S = 5.0
-RECHECK_S = 5.0
-"""A refused template is checked again: a quota may have been raised, a node upgraded."""
+QUIET_S = 1.0
+"""Between two lines of the log that report only progress."""
 
 
 class GangLoop:
@@ -60,6 +60,7 @@ class GangLoop:
         self._memory_of = ("", "")
         self._acceptance: tuple[str, int, float, Acceptance] | None = None
         self._said: tuple[str, ...] = ()
+        self._said_at = 0.0
         self._complained = ""
 
     def changed(self) -> None:
@@ -143,9 +144,11 @@ class GangLoop:
             await self._executor.notify(seen, Notice("CannotAct", message, "Retry", "Warning"))
 
     def _say(self, seen: GangObject, decided: Plan) -> None:
-        if decided.reasons != self._said:
-            self._said = decided.reasons
-            log.info("; ".join(decided.reasons), extra=self._about(seen))
+        now = asyncio.get_running_loop().time()
+        if decided.reasons == self._said or (not decided.actions and now < self._said_at + QUIET_S):
+            return  # a thousand ranks that arrive one by one are not a thousand lines
+        self._said, self._said_at = decided.reasons, now
+        log.info("; ".join(decided.reasons), extra=self._about(seen))
 
     def _about(self, seen: GangObject) -> dict[str, object]:
         attempt = seen.status.attempt

@@ -18,7 +18,6 @@ import msgspec
 from fleetctl.gang import attempt, budget
 from fleetctl.gang.diagnose import diagnose
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.pods import fatal_codes
 from fleetctl.gang.spec import (
     AttemptRecord,
     Cause,
@@ -36,6 +35,8 @@ CREATES_AT_ONCE = 50
 """Pods created per step; the next ones a second later. The scheduler binds no faster (50 a second by default)."""
 RESEND_S = 1.0
 """Messages that were not answered are sent again after so many seconds."""
+RECHECK_S = 10.0
+"""A refused template is checked again after so many seconds: a quota may have been raised, a node upgraded."""
 HISTORY = 20
 
 
@@ -151,7 +152,7 @@ def plan(snapshot: Snapshot, memory: Memory) -> Plan:
         verdicts=diagnose(
             snapshot.members,
             Promise(attempt=record.released, ticket=record.ticket),
-            frozenset(fatal_codes(snapshot.gang.spec)),
+            snapshot.gang.spec.recovery.fatal_codes,
         ),
         writer=snapshot.writer,
         round=memory.round,
@@ -169,7 +170,7 @@ def _admission(s: Snapshot) -> Plan | None:
     message = "; ".join(s.acceptance.problems)
     refused = s.status.condition("Accepted")
     if refused and refused.status == "False" and refused.message == message:
-        return Plan(wake_in=30, reasons=(f"refused: {message}",))
+        return Plan(wake_in=RECHECK_S, reasons=(f"refused: {message}",))
     status = _with(
         msgspec.structs.replace(s.status, ranks=Ranks(total=s.gang.spec.size)),
         s,
@@ -177,7 +178,7 @@ def _admission(s: Snapshot) -> Plan | None:
         ("Running", "False", "NotAccepted", message),
     )
     notice = Notice("NotAccepted", message, "Accept", "Warning")
-    return Plan((WriteStatus(status, notice),), wake_in=30, reasons=(f"refused: {message}",))
+    return Plan((WriteStatus(status, notice),), wake_in=RECHECK_S, reasons=(f"refused: {message}",))
 
 
 def _rest(s: Snapshot, memory: Memory, step: attempt.Rest) -> Plan:

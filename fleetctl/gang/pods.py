@@ -180,11 +180,11 @@ def _regular(gang: Gang, slot: Slot, container: Body) -> Body:
     out["volumeMounts"] = [*container.get("volumeMounts", ()), {**_SHARED_MOUNT, "readOnly": True}]
     if "restartPolicyRules" not in container and "restartPolicy" not in container:
         out["restartPolicy"] = "Never"
-        out["restartPolicyRules"] = [_restart_all("NotIn", [0, *fatal_codes(gang.spec)])]
+        out["restartPolicyRules"] = [_restart_on_failure(gang)]
     elif container["name"] == slot.trainer:
         out["restartPolicyRules"] = [
             *container.get("restartPolicyRules", ()),
-            _restart_all("NotIn", [0, *fatal_codes(gang.spec)]),
+            _restart_on_failure(gang),
         ]
     return out
 
@@ -193,13 +193,13 @@ def _init(gang: Gang, slot: Slot, container: Body) -> Body:
     """An init container or sidecar of the user's. A sidecar without rules restarts the gang, like a container."""
     out = _as_member(gang, slot, container)
     if container.get("restartPolicy") == "Always" and "restartPolicyRules" not in container:
-        out["restartPolicyRules"] = [_restart_all("NotIn", [0, *fatal_codes(gang.spec)])]
+        out["restartPolicyRules"] = [_restart_on_failure(gang)]
     return out
 
 
-def fatal_codes(gang_spec: spec.GangSpec) -> list[int]:
-    """Exit codes that end the gang: they must leave a Failed pod, with the code on record."""
-    return sorted({code for rule in gang_spec.recovery.rules for code in rule.match.exit_codes})
+def _restart_on_failure(gang: Gang) -> Body:
+    """The rule that makes a container's failure the whole pod's, but for codes that must leave a Failed pod."""
+    return _restart_all("NotIn", [0, *sorted(gang.spec.recovery.fatal_codes)])
 
 
 def _restart_all(operator: str, codes: list[int]) -> Body:

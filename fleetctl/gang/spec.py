@@ -112,6 +112,11 @@ class Recovery(Model, frozen=True):
     budgets: Budgets = field(default_factory=Budgets)
     rules: Annotated[list[UserRule], Meta(max_length=20, description="First match wins.")] = field(default_factory=list)
 
+    @property
+    def fatal_codes(self) -> frozenset[int]:
+        """Exit codes of the trainer that end the gang: they must leave a Failed pod, with the code on record."""
+        return frozenset(code for rule in self.rules for code in rule.match.exit_codes)
+
 
 class GangSpec(Model, frozen=True):
     """What the user asks for."""

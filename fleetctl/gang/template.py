@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.pods import RESERVED_PREFIX, RESTART_EXIT_CODE, fatal_codes
+from fleetctl.gang.pods import RESERVED_PREFIX, RESTART_EXIT_CODE
 
 Body = dict[str, Any]
 
@@ -121,7 +121,7 @@ def _of_rule(gang: Gang, path: str, rule: Body) -> Iterator[Problem]:
         )
     if rule.get("action") == "RestartAllContainers":
         within = condition.get("operator") == "In"
-        both = [code for code in fatal_codes(gang.spec) if (code in codes) == within]
+        both = sorted(code for code in gang.spec.recovery.fatal_codes if (code in codes) == within)
         if both:
             yield Problem(
                 f"{path}.exitCodes.values",

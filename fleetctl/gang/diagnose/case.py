@@ -42,9 +42,12 @@ class Case:
         trainer_first = sorted(pod.containers, key=lambda c: c.name != self.member.trainer)
         for container in trainer_first:
             ended = container.ended
-            if ended is None or ended.exit_code == 0 or not self.is_of_this_life(ended.finished_at):
+            if ended is None or ended.exit_code == 0:
                 continue
-            if container.name == self.member.trainer or self.restarting or pod.phase == "Failed":
+            if pod.phase == "Failed":  # there will be no other life: this is about the last
+                return container, ended
+            of_this_life = self.is_of_this_life(ended.finished_at)
+            if of_this_life and (container.name == self.member.trainer or self.restarting):
                 return container, ended
         return None
 

@@ -51,6 +51,7 @@ def pod(
             "fatal-exit",
             "rank 1 exited 64, which a rule of the gang calls fatal",
         ),
+        (pod(64, phase="Failed"), None, "fatal-exit", "rank 1 exited 64, which a rule of the gang calls fatal"),
         (pod(64, container="helper"), LIFE, "container-exit", "rank 1, container helper, exited 64"),
         (pod(7, container="helper"), LIFE, "container-exit", "rank 1, container helper, exited 7"),
         (pod(), LIFE, "exit-not-observed", "rank 1 restarted (exit code not observed)"),

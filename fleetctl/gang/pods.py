@@ -39,7 +39,7 @@ WRITE_LIFE_ID = f'read -r id </proc/sys/kernel/random/uuid && echo "$id" >{AGENT
 def pod(gang: Gang, slot: Slot, attempt: int, *, agent_image: str, rendezvous: str, server_name: str) -> Body:
     """The pod of one rank. `rendezvous` is host:port; `server_name` is the name in its certificate."""
     template = slot.group.template
-    user = template.get("spec", {})
+    user = template["spec"]
     containers = [_regular(gang, slot, c) for c in user["containers"]]
     trainer = next(c for c in containers if c["name"] == slot.trainer)
     guaranteed = all(_limits_are_requests(c) for c in containers)
@@ -48,19 +48,19 @@ def pod(gang: Gang, slot: Slot, attempt: int, *, agent_image: str, rendezvous: s
         "restartPolicy": "Never",
         "hostname": slot.pod_name,
         "subdomain": gang.name,
-        "tolerations": [*user.get("tolerations", ()), *_TOLERATIONS],
-        "volumes": [*user.get("volumes", ()), *_volumes(gang)],
+        "tolerations": [*(user.get("tolerations") or ()), *_TOLERATIONS],
+        "volumes": [*(user.get("volumes") or ()), *_volumes(gang)],
         "initContainers": [
-            *(_init(gang, slot, c) for c in user.get("initContainers", ())),
+            *(_init(gang, slot, c) for c in (user.get("initContainers") or ())),
             *_pulls(slot, containers, trainer),
             _life(slot, trainer, guaranteed=guaranteed),
             _agent(gang, slot, agent_image, rendezvous, server_name, guaranteed=guaranteed),
         ],
         "containers": containers,
     }
-    metadata = template.get("metadata", {})
+    metadata = template.get("metadata") or {}
     labels = {
-        **metadata.get("labels", {}),
+        **(metadata.get("labels") or {}),
         **gang_labels(gang),
         LABEL_GROUP: slot.group.name,
         LABEL_RANK: str(slot.rank),
@@ -72,7 +72,7 @@ def pod(gang: Gang, slot: Slot, attempt: int, *, agent_image: str, rendezvous: s
         "metadata": {
             **_metadata(gang, slot.pod_name),
             "labels": labels,
-            "annotations": metadata.get("annotations", {}),
+            "annotations": metadata.get("annotations") or {},
         },
         "spec": body,
     }
@@ -177,22 +177,18 @@ _SHARED_MOUNT = {"name": "fleetctl-shared", "mountPath": SHARED_DIR}
 def _regular(gang: Gang, slot: Slot, container: Body) -> Body:
     """A regular container of the user's: the rank's environment, and restart rules unless it has its own."""
     out = _as_member(gang, slot, container)
-    out["volumeMounts"] = [*container.get("volumeMounts", ()), {**_SHARED_MOUNT, "readOnly": True}]
-    if "restartPolicyRules" not in container and "restartPolicy" not in container:
+    out["volumeMounts"] = [*(container.get("volumeMounts") or ()), {**_SHARED_MOUNT, "readOnly": True}]
+    declared = container.get("restartPolicyRules") or []
+    if container["name"] == slot.trainer or not (declared or container.get("restartPolicy")):
         out["restartPolicy"] = "Never"
-        out["restartPolicyRules"] = [_restart_on_failure(gang)]
-    elif container["name"] == slot.trainer:
-        out["restartPolicyRules"] = [
-            *container.get("restartPolicyRules", ()),
-            _restart_on_failure(gang),
-        ]
+        out["restartPolicyRules"] = [*declared, _restart_on_failure(gang)]
     return out
 
 
 def _init(gang: Gang, slot: Slot, container: Body) -> Body:
     """An init container or sidecar of the user's. A sidecar without rules restarts the gang, like a container."""
     out = _as_member(gang, slot, container)
-    if container.get("restartPolicy") == "Always" and "restartPolicyRules" not in container:
+    if container.get("restartPolicy") == "Always" and not container.get("restartPolicyRules"):
         out["restartPolicyRules"] = [_restart_on_failure(gang)]
     return out
 
@@ -208,8 +204,8 @@ def _restart_all(operator: str, codes: list[int]) -> Body:
 
 def _as_member(gang: Gang, slot: Slot, container: Body) -> Body:
     """A container of the user's that is told its rank, and asks no registry for an image that the node has."""
-    own = container.get("env", [])
-    names = {e["name"] for e in own}
+    own = container.get("env") or []
+    names = {e.get("name") for e in own}
     ours = [{"name": k, "value": v} for k, v in environment(gang, slot).items() if k not in names]
     env = [*ours, *own]  # ours first: $(FLEETCTL_RANK) may be used in the user's
     return {"imagePullPolicy": "IfNotPresent", **container, "env": env}
@@ -295,6 +291,7 @@ def _agent(gang: Gang, slot: Slot, image: str, rendezvous: str, server_name: str
 
 
 def _limits_are_requests(container: Body) -> bool:
-    resources = container.get("resources", {})
-    limits, requests = resources.get("limits", {}), resources.get("requests", resources.get("limits", {}))
+    resources = container.get("resources") or {}
+    limits = resources.get("limits") or {}
+    requests = resources.get("requests") or limits
     return {"cpu", "memory"} <= limits.keys() and all(requests.get(k, v) == v for k, v in limits.items())

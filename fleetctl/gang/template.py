@@ -51,6 +51,10 @@ def _of_group(gang: Gang, slot: Slot, path: str) -> Iterator[Problem]:
     if not isinstance(containers, list) or not containers or not all(_well_formed(c) for c in containers):
         yield Problem(f"{path}.containers", "needs at least one container, each with a name and an image")
         return
+    misshapen = list(_misshapen(slot, path))
+    yield from misshapen
+    if misshapen:
+        return
     if pod.get("restartPolicy", "Never") != "Never":
         yield Problem(
             f"{path}.restartPolicy",
@@ -67,6 +71,37 @@ def _of_group(gang: Gang, slot: Slot, path: str) -> Iterator[Problem]:
         yield from _of_container(gang, field, container, is_trainer=container.get("name") == slot.trainer)
 
 
+def _misshapen(slot: Slot, path: str) -> Iterator[Problem]:
+    """Fields that we read or extend and that are not even the right kind of value."""
+    metadata = slot.group.template.get("metadata") or {}
+    places: list[tuple[str, Any, dict[str, type]]] = [
+        (path.removesuffix(".spec") + ".metadata", metadata, _METADATA),
+        (path, slot.group.template["spec"], _POD),
+    ]
+    places += [(field, container, _CONTAINER) for field, container in _containers(slot, path)]
+    for field, value, shapes in places:
+        for name, shape in shapes.items():
+            found = value.get(name) if isinstance(value, dict) else value
+            if found is not None and not _has_shape(found, shape):
+                yield Problem(f"{field}.{name}", f"must be {_SHAPES[shape]}")
+
+
+_METADATA: dict[str, type] = {"labels": dict, "annotations": dict}
+_POD: dict[str, type] = {"initContainers": list, "volumes": list, "tolerations": list}
+_CONTAINER: dict[str, type] = {
+    "env": list,
+    "volumeMounts": list,
+    "restartPolicyRules": list,
+    "resources": dict,
+    "lifecycle": dict,
+}
+_SHAPES: dict[type, str] = {dict: "a map", list: "a list of maps"}
+
+
+def _has_shape(found: Any, shape: type) -> bool:
+    return isinstance(found, shape) and (shape is dict or all(isinstance(item, dict) for item in found))
+
+
 def _well_formed(container: Any) -> bool:
     return isinstance(container, dict) and bool(container.get("name")) and bool(container.get("image"))
 
@@ -74,7 +109,8 @@ def _well_formed(container: Any) -> bool:
 def _containers(slot: Slot, path: str) -> Iterator[tuple[str, Body]]:
     pod = slot.group.template["spec"]
     for kind in ("initContainers", "containers"):
-        for index, container in enumerate(pod.get(kind) or ()):
+        containers = pod.get(kind) or ()
+        for index, container in enumerate(containers if isinstance(containers, list) else ()):
             if isinstance(container, dict):
                 yield f"{path}.{kind}[{index}]", container
 
@@ -89,13 +125,13 @@ def _of_container(gang: Gang, path: str, container: Body, *, is_trainer: bool) -
         )
     rules = container.get("restartPolicyRules") or []
     for index, rule in enumerate(rules):
-        yield from _of_rule(gang, f"{path}.restartPolicyRules[{index}]", rule if isinstance(rule, dict) else {})
+        yield from _of_rule(gang, f"{path}.restartPolicyRules[{index}]", rule)
     if is_trainer and container.get("restartPolicy", "Never") != "Never":
         yield Problem(
             f"{path}.restartPolicy",
             "would restart one trainer alone while the others wait for it: leave it out, fleetctl restarts the gang",
         )
-    if is_trainer and any(isinstance(r, dict) and r.get("action") == "Restart" for r in rules):
+    if is_trainer and any(r.get("action") == "Restart" for r in rules):
         yield Problem(
             f"{path}.restartPolicyRules",
             "the action Restart would restart one trainer alone: use RestartAllContainers, or leave the rule out",
@@ -113,7 +149,9 @@ def _of_rule(gang: Gang, path: str, rule: Body) -> Iterator[Problem]:
     condition = rule.get("exitCodes")
     if not isinstance(condition, dict):
         return
-    codes = condition.get("values") or []
+    codes = condition.get("values")
+    if not isinstance(codes, list):
+        return
     if condition.get("operator") == "In" and RESTART_EXIT_CODE in codes:
         yield Problem(
             f"{path}.exitCodes.values",

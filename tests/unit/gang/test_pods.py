@@ -90,6 +90,15 @@ def test_a_guaranteed_pod_stays_guaranteed() -> None:
     assert "cpu" not in burstable["resources"]["limits"]
 
 
+def test_nulls_are_nothing() -> None:
+    names = ("env", "volumeMounts", "restartPolicyRules", "resources", "lifecycle")
+    bare = containers(**dict.fromkeys(names))
+    bare["spec"] |= dict.fromkeys(("volumes", "tolerations", "initContainers"))
+    bare["metadata"] = {"labels": None, "annotations": None}
+    assert template.problems(a_gang(template=bare)) == []
+    assert made(a_gang(template=bare))["spec"]["containers"][0]["name"] == "trainer"
+
+
 def test_the_template_is_not_changed() -> None:
     gang = a_gang(template=containers(volumeMounts=[]))
     before = copy.deepcopy(gang.spec)
@@ -104,6 +113,11 @@ def test_the_template_is_not_changed() -> None:
         ({"spec": {"containers": [{"name": "x"}]}}, "template.spec.containers", "a name and an image"),
         ({"spec": {"containers": "x"}}, "template.spec.containers", "needs at least one container"),
         ({"spec": {"restartPolicy": "OnFailure", **TEMPLATE["spec"]}}, "template.spec.restartPolicy", "must be Never"),
+        (containers(env="x"), "containers[0].env", "must be a list of maps"),
+        (containers(restartPolicyRules=["x"]), "containers[0].restartPolicyRules", "must be a list of maps"),
+        (containers(resources=[]), "containers[0].resources", "must be a map"),
+        ({"spec": {"volumes": {}, **TEMPLATE["spec"]}}, "template.spec.volumes", "must be a list of maps"),
+        ({"metadata": {"labels": 1}, **TEMPLATE}, "template.metadata.labels", "must be a map"),
         (containers(name="fleetctl-x"), "containers[0].name", "rename it"),
         (
             containers(containerRestartPolicy="x"),

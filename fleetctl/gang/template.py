@@ -99,7 +99,9 @@ _SHAPES: dict[type, str] = {dict: "a map", list: "a list of maps"}
 
 
 def _has_shape(found: Any, shape: type) -> bool:
-    return isinstance(found, shape) and (shape is dict or all(isinstance(item, dict) for item in found))
+    if isinstance(found, list):
+        return shape is list and all(isinstance(item, dict) for item in found)
+    return isinstance(found, shape)
 
 
 def _well_formed(container: Any) -> bool:

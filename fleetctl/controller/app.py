@@ -234,4 +234,4 @@ async def _own_image(client: KubeClient, namespace: str) -> str:
 
 
 def _server_name(settings: Settings) -> str:
-    return settings.rendezvous.rpartition(":")[0]
+    return settings.rendezvous.rpartition(":")[0].strip("[]")

@@ -7,6 +7,7 @@ Rotation without a gap: a new authority enters the bundle half a year before the
 the oldest that can still carry one. An agent that mounted the bundle months ago therefore still knows the signer.
 """
 
+import ipaddress
 import ssl
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -115,7 +116,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in server_names]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([_name(name) for name in server_names]), critical=False)
         )
         certificate = builder.sign(root.key, hashes.SHA256())
         return Leaf(certificate.public_bytes(Encoding.PEM), _key_pem(key), not_after)
@@ -169,6 +170,14 @@ def _builder(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
+
+
+def _name(name: str) -> x509.GeneralName:
+    """A controller outside the cluster may be reached by its address."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _key_usage(*, digital_signature: bool = False, key_cert_sign: bool = False) -> x509.KeyUsage:

@@ -121,9 +121,10 @@ def main() -> None:
     def median(name: str) -> float:
         return statistics.median(r[name] for r in rounds)
 
+    print(f"floor_s={median('floor'):.2f} (medians of {ROUNDS}; floor: the same machine, the same minute)")
     print(
         f"container_fault_ratio={median('fault') / median('floor'):.2f} container_fault_s={median('fault'):.2f} "
-        f"floor_s={median('floor'):.2f} release_skew_s={median('skew'):.2f} "
+        f"release_skew_s={median('skew'):.2f} "
         f"controller_writes={median('writes'):.0f} agent_api_calls={sum(r['agent_calls'] for r in rounds)}"
     )
 

@@ -1,4 +1,5 @@
 import asyncio
+import ipaddress
 import ssl
 from datetime import UTC, datetime, timedelta
 
@@ -34,6 +35,14 @@ def test_a_leaf_is_for_ninety_days():
     leaf = authority.issue(NAMES, NOW)
     assert leaf.not_after == NOW + days(90)
     verifies(leaf, authority.bundle, NOW)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "fd00::7"])
+def test_a_controller_outside_the_cluster_may_be_known_by_its_address(address):
+    authority = Authority.create(NOW)
+    leaf = x509.load_pem_x509_certificate(authority.issue([address], NOW).certificate)
+    policy = PolicyBuilder().store(Store(x509.load_pem_x509_certificates(authority.bundle))).time(NOW)
+    policy.build_server_verifier(x509.IPAddress(ipaddress.ip_address(address))).verify(leaf, [])
 
 
 @pytest.mark.parametrize("damage", [{"ca.crt": b""}, {"ca.key": b""}, {"ca.crt": b"x"}, {"ca.key": b"x"}])

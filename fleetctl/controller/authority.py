@@ -20,6 +20,7 @@ from fleetctl.rendezvous.certificates import Authority, load_leaf, server_contex
 
 log = logging.getLogger(__name__)
 SECRET = "fleetctl-rendezvous-ca"  # noqa: S105  (its name, not its content)
+LOOK_FIRST_S = 60.0  # somebody leads by then
 LOOK_EVERY_S = 12 * 3600.0
 
 
@@ -52,8 +53,10 @@ class AuthorityKeeper:
 
     async def run(self, leading: Callable[[], bool], gangs: Callable[[], Iterable[GangObject]]) -> None:
         """Rotate what is due, until cancelled."""
+        pause = LOOK_FIRST_S
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(pause)
+            pause = LOOK_EVERY_S
             try:
                 await self._refresh(leading(), gangs())
             except ApiError as error:
@@ -63,14 +66,24 @@ class AuthorityKeeper:
         self._authority = await _read(self._client, self._namespace)
         due = self._authority.rotated(self._clock.now())
         if lead and due is not self._authority:
-            body = {"data": _encoded(due)}
-            await self._client.patch(SECRETS, self._namespace, SECRET, body)
+            await self._client.patch(SECRETS, self._namespace, SECRET, {"data": _encoded(due)})
             self._authority = due
-            for gang in gangs:
-                name = authority_name(gang_view(gang))
-                await self._client.patch(CONFIG_MAPS, gang.metadata.namespace, name, {"data": {"ca.crt": self.bundle}})
             log.info("a new certificate authority is trusted from now on")
+        if lead:
+            for gang in gangs:
+                await self._tell(gang)
         load_leaf(self.context, self._authority.issue([self._server_name], self._clock.now()))
+
+    async def _tell(self, gang: GangObject) -> None:
+        """Give the gang's agents the bundle, if they have another: the last time may have failed."""
+        namespace, name, wanted = gang.metadata.namespace, authority_name(gang_view(gang)), {"ca.crt": self.bundle}
+        try:
+            if (await self._client.get(CONFIG_MAPS, namespace, name)).body.get("data") != wanted:
+                await self._client.patch(CONFIG_MAPS, namespace, name, {"data": wanted})
+        except NotFound:
+            pass  # it has not been started
+        except ApiError as error:
+            log.warning("certificates: %s", error)
 
 
 async def _read(client: KubeClient, namespace: str) -> Authority:

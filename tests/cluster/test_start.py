@@ -26,7 +26,10 @@ def test_no_trainer_starts_before_all_agents_stand_at_the_barrier_and_then_all_d
         together([lambda: gang.tell(6, "", "go"), lambda: gang.tell(7, "", "go")])
         started = gang.running(attempt=1)
         assert min(started.values()) > told
-        assert skew(started) <= 1.5 or skew(restarted(gang)) <= 1.5, "not together, twice"  # once may be the machine
+        skews = [skew(started)]
+        while skews[-1] > 1.5 and len(skews) < 4:  # once may be the machine; a defect would show every time
+            skews.append(skew(restarted(gang, attempt=len(skews) + 1)))
+        assert skews[-1] <= 1.5, f"never together: {skews}"
 
 
 def skew(started: dict[int, float]) -> float:
@@ -34,10 +37,10 @@ def skew(started: dict[int, float]) -> float:
     return max(started.values()) - min(started.values())
 
 
-def restarted(gang: Gang) -> dict[int, float]:
+def restarted(gang: Gang, attempt: int) -> dict[int, float]:
     """When each trainer started after a fault of one."""
     gang.tell(0, "exit 1")
-    return gang.running(attempt=2)
+    return gang.running(attempt)
 
 
 def _at_gate(gang: Gang) -> int:

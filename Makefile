@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help test check unit cluster-test cluster cluster-down images image manifests bench-recovery lock clean
+.PHONY: help venv test check unit cluster-test cluster cluster-down images image manifests bench-recovery lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ $(VENV)/installed: requirements-dev.lock pyproject.toml
 	$(BIN)/pip install -q --no-deps -e .
 	touch $@
 
-venv: $(VENV)/installed
+venv: $(VENV)/installed  ## make the virtual environment
 
 check: venv  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

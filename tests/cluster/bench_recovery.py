@@ -107,7 +107,7 @@ def main() -> None:
         print("round  floor_s  fault_s  ratio  skew_s  barrier_s  total_s  writes  agent_calls")
         for number in range(ROUNDS):
             floor_s = floor.round()
-            time.sleep(2)
+            time.sleep(2)  # the load of one must not reach into the other
             found = fault_round(gang, number % RANKS)
             found |= {"floor": floor_s, "ratio": found["fault"] / floor_s}
             rounds.append(found)

@@ -32,7 +32,7 @@ def restarted_in_place_once(gang: Gang, fault: Callable[[], object], *, initiali
     ("rank", "command", "cause"),
     [
         (3, "exit 3", "rank 3 exited 3"),
-        (0, "signal 11", "rank 0 exited 139 (SIGSEGV)"),
+        (0, "crash", "rank 0 exited 139 (SIGSEGV)"),
         (6, "eat", "rank 6 was killed because it met its memory limit (OOMKilled)"),
     ],
 )

@@ -50,7 +50,7 @@ def running(reason: str, message: str) -> Condition:
 def rank(number: int, **pod: object) -> Member:
     trainer = Container(name="trainer", running=True)
     made = {"name": "p", "uid": "u", "node": "n", "phase": "Running", "containers": (trainer,), **pod}
-    return Member(rank=number, pod_name="p", trainer="trainer", pod=Pod(**made))  # type: ignore[arg-type]
+    return Member(rank=number, pod_name="p", trainer="trainer", pod=Pod(**made))  # type: ignore[arg-type]  # a dict of any fields
 
 
 def test_a_gang_that_runs() -> None:

@@ -160,8 +160,7 @@ def test_no_state_is_without_an_answer(
     situation = attempt.Situation(record, members, verdicts, "me/1", asked)
     step = attempt.step(situation)
     if isinstance(step, attempt.CommitRelease):  # S10: only lives that stand at the barrier and hold this very promise
-        assert step.promise.attempt == record.target == record.released + (record.target - record.released)
-        assert record.target > record.released
+        assert step.promise.attempt == record.target > record.released
         assert all(m.at_barrier and m.holds(step.promise) for m in members)
     if isinstance(step, attempt.Release):
         assert all(m.life and m.life.promise == situation.committed for m in step.members)

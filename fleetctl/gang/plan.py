@@ -240,9 +240,13 @@ def _start(s: Snapshot) -> Plan:
 
 
 def _gather(s: Snapshot, memory: Memory, step: attempt.Gather) -> Plan:
-    target = s.status.attempt.target
+    record, target = s.status.attempt, s.status.attempt.target
     actions: list[Action] = []
     reasons = [f"attempt {target} waits for rank {ranges(m.rank for m in step.missing)}"]
+    if s.status.holds("Held"):
+        state, cause = ("Recovering" if record.released else "Starting"), record.cause
+        message = f"attempt {target}: {cause.message}" if cause else f"attempt {target}"
+        actions.append(WriteStatus(_with(s.status, s, ("Running", "False", state, message))))
     if step.create:
         now, later = step.create[:CREATES_AT_ONCE], step.create[CREATES_AT_ONCE:]
         actions += [CreateCompanions(), CreatePods(tuple(s.gang.slots[m.rank] for m in now), target)]

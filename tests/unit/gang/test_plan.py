@@ -217,10 +217,24 @@ def test_a_failed_pod_holds_the_gang_and_says_what_would_end_it() -> None:
     assert not world.status.holds("Held")
 
 
+def test_a_hold_that_ended_is_not_shown_while_the_gang_still_gathers() -> None:
+    world = World(a_gang(2))
+    for _ in range(2):
+        for action in world.think().actions:
+            world.carry_out(action)
+    world.pod(1, phase="Failed", reason="Evicted")
+    world.run()
+    assert (reason(world), world.status.holds("Held")) == ("Held", True)
+    world.members[1] = replace(world.members[1], pod=None, life=None)
+    write, *_ = world.think().actions
+    world.carry_out(write)
+    assert (reason(world), world.status.holds("Held")) == ("Starting", False)
+
+
 def test_a_pod_that_belongs_to_somebody_else_is_never_touched() -> None:
     world = World(a_gang(2))
     world.carry_out(world.think().actions[0])
-    world.create(0, 1)
+    world.create(0)
     world.pod(0, ours=False)
     world.run()
     assert world.status.holds("Held")

@@ -82,7 +82,7 @@ class Executor:
         )
 
     async def carry_out(self, plan: Plan, seen: GangObject, gang: Gang) -> None:
-        """All actions of the plan. Raises what the failing one raised, after the world has been read again."""
+        """All actions of the plan, while we lead. Raises what the first failing one raised."""
         for action in plan.actions:
             if not self._leading():
                 return

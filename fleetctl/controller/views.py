@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from fleetctl.controller.resources import GangObject
 from fleetctl.gang import state
 from fleetctl.gang.identity import Gang
-from fleetctl.gang.pods import LABEL_ATTEMPT, RESERVED_PREFIX
+from fleetctl.gang.pods import RESERVED_PREFIX
 from fleetctl.kube import objects
 from fleetctl.stamps import unix_seconds
 
@@ -19,14 +19,12 @@ def gang_view(gang: GangObject) -> Gang:
 def pod_view(pod: objects.Pod, gang_uid: str) -> state.Pod:
     """A pod as one gang sees it."""
     meta, status = pod.metadata, pod.status
-    attempt = meta.labels.get(LABEL_ATTEMPT, "0")
     sidecars = {c.name for c in pod.spec.init_containers if c.restart_policy == "Always"}
     preparing = [s for s in status.init_container_statuses if s.name not in sidecars and _unfinished(s)]
     return state.Pod(
         name=meta.name,
         uid=meta.uid,
         ours=any(owner.uid == gang_uid for owner in meta.owner_references),
-        attempt=int(attempt) if attempt.isdecimal() else 0,
         node=pod.spec.node_name,
         phase=status.phase or "Pending",
         reason=status.reason,
@@ -77,8 +75,6 @@ def _container(status: objects.ContainerStatus) -> state.Container:
         name=status.name,
         running=now.running is not None,
         waiting_reason=now.waiting.reason if now.waiting else "",
-        waiting_message=now.waiting.message if now.waiting else "",
-        restarts=status.restart_count,
         ended=state.Ended(
             exit_code=ended.exit_code,
             reason=ended.reason,

@@ -11,7 +11,7 @@ from fleetctl.gang.state import Container, Member, ranges
 
 
 def activity(member: Member) -> str:
-    """Such as `training`, `at the barrier`, `restarting in place`, `pulling …: ErrImagePull`."""
+    """Such as `training`, `at the barrier`, `restarting in place`, `init container prepare: ErrImagePull`."""
     pod = member.pod
     if pod is None:
         return "no pod"

@@ -224,8 +224,11 @@ def raise_target(s: Situation) -> Step:
 
 
 def hold_for_foreign_pod(s: Situation) -> Step:
-    names = ", ".join(m.pod_name for m in s.members if m.pod is not None and not m.pod.ours)
-    return Hold(f"pods of that name belong to somebody else: {names}; delete them or give the gang another name")
+    taken = [m for m in s.members if m.pod is not None and not m.pod.ours]
+    return Hold(
+        f"rank {ranges(m.rank for m in taken)}: pod {taken[0].pod_name} belongs to somebody else; "
+        "delete it or give the gang another name"
+    )
 
 
 def hold_for_terminal_pod(s: Situation) -> Step:

@@ -54,13 +54,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container of a pod. Regular containers and sidecars of the user's only; not the agent, not our own."""
+    """A container of a pod."""
 
     name: str
     running: bool = False
     waiting_reason: str = ""
-    waiting_message: str = ""
-    restarts: int = 0
     ended: Ended | None = None
 
 
@@ -69,13 +67,13 @@ class Pod:
     """A member's pod as the API server knows it.
 
     `restarting_since`: when the condition AllContainersRestarting became True, None while it is not.
-    `attempt`: the attempt the pod was created for (its label).
+    `containers`: the user's regular ones and sidecars; `preparing`: the init container the pod is at, or that failed,
+    ours included.
     """
 
     name: str
     uid: str
     ours: bool = True
-    attempt: int = 0
     node: str = ""
     phase: str = "Pending"
     reason: str = ""
@@ -84,7 +82,6 @@ class Pod:
     restarting_since: Seconds | None = None
     containers: tuple[Container, ...] = ()
     preparing: Container | None = None
-    """The init container the pod is at, or that failed, ours included."""
 
     @property
     def terminal(self) -> bool:

@@ -11,7 +11,6 @@ RESTARTING = {
         "name": "llm-worker-3",
         "namespace": "default",
         "uid": "u3",
-        "labels": {"fleetctl.dev/attempt": "4"},
         "ownerReferences": [{"uid": "g", "kind": "Gang", "name": "llm", "apiVersion": "fleetctl.dev/v1alpha1"}],
     },
     "spec": {
@@ -57,7 +56,7 @@ def seen(gang_uid: str = "g", **status: object) -> Pod:
 
 def test_a_pod_that_restarts_in_place() -> None:
     view = pod_view(seen(), "g")
-    assert (view.ours, view.attempt, view.node, view.restarting_since) == (True, 4, "n1", 100)
+    assert (view.ours, view.node, view.restarting_since) == (True, "n1", 100)
     assert [c.name for c in view.containers] == ["trainer", "logs"]  # not the agent, not what only prepares
     assert view.containers[0].ended == Ended(exit_code=3, reason="Error", finished_at=99)
     assert view.preparing is None

@@ -81,9 +81,9 @@ class World:
         match action:
             case WriteStatus(status):
                 self.status = status
-            case CreatePods(slots, number):
+            case CreatePods(slots):
                 for slot in slots:
-                    self.create(slot.rank, number)
+                    self.create(slot.rank)
             case Reset(uids, number):
                 for member in self._members(uids):
                     if member.life and 0 < member.life.attempt < number:
@@ -110,8 +110,8 @@ class World:
                 self.carry_out(action)
         raise AssertionError(f"still busy after {steps_max} steps: {decided}")
 
-    def create(self, rank: int, number: int) -> None:
-        pod = Pod(name=self.members[rank].pod_name, uid=f"uid-{rank}", attempt=number, phase="Running")
+    def create(self, rank: int) -> None:
+        pod = Pod(name=self.members[rank].pod_name, uid=f"uid-{rank}", phase="Running")
         self.members[rank] = replace(self.members[rank], pod=pod)
         self.new_life(rank)
 

@@ -4,6 +4,9 @@ The kubelet asks `GET /released/<namespace>/<pod>` once a second. A waiting agen
 opens, so a release does not wait for the kubelet's next second; only after `hold_s` it answers 503 and is asked again.
 Any other path is 404 at once: two pods in a node's network must not answer for each other.
 
+Other pods' agents ask rank 0's for `GET /life/<namespace>/<pod>`, to see that they reach it (coordinator.py): answered
+at once with this life's id.
+
 Knows nothing of attempts or the rendezvous; answers one question per connection.
 """
 
@@ -16,8 +19,12 @@ _HELD_LIMIT = 32  # the kubelet has one question open, rarely two; anybody who r
 
 
 class Gate:
-    def __init__(self, path: str, hold_s: float = HOLD_S) -> None:
-        self._path = path.encode()
+    """`pod` is `<namespace>/<name>`."""
+
+    def __init__(self, pod: str, life_id: str, hold_s: float = HOLD_S) -> None:
+        self._path = f"/released/{pod}".encode()
+        self._life_path = f"/life/{pod}".encode()
+        self._life_id = life_id.encode()
         self._hold_s = hold_s
         self._held: set[asyncio.StreamWriter] = set()
         self.is_open = False
@@ -32,7 +39,11 @@ class Gate:
         try:
             async with asyncio.timeout(_REQUEST_S):
                 request = await reader.readuntil(b"\r\n\r\n")
-            status = self._status(request)
+            path = _path_of(request)
+            if path == self._life_path:
+                _answer(writer, b"200 OK", self._life_id)
+                return
+            status = self._status(path)
             if status is None:
                 status = await self._hold(reader, writer)
             if status is not None:
@@ -42,10 +53,9 @@ class Gate:
         finally:
             writer.close()
 
-    def _status(self, request: bytes) -> bytes | None:
+    def _status(self, path: bytes) -> bytes | None:
         """The answer that can be given at once, None if the question is held."""
-        line = request.split(b"\r\n", 1)[0].split(b" ")
-        if len(line) != 3 or line[0] != b"GET" or line[1] != self._path:
+        if path != self._path:
             return b"404 Not Found"
         if self.is_open:
             return b"200 OK"
@@ -78,6 +88,12 @@ class Gate:
         return servers
 
 
-def _answer(writer: asyncio.StreamWriter, status: bytes) -> None:
-    writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+def _path_of(request: bytes) -> bytes:
+    """What is asked for, empty if it is not a GET."""
+    line = request.split(b"\r\n", 1)[0].split(b" ")
+    return line[1] if len(line) == 3 and line[0] == b"GET" else b""
+
+
+def _answer(writer: asyncio.StreamWriter, status: bytes, body: bytes = b"") -> None:
+    writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (status, len(body), body))
     writer.close()

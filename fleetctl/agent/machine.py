@@ -14,7 +14,18 @@ Actions are to be carried out in order, and none after one that failed: a Send s
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fleetctl.rendezvous.messages import FromAgent, Hello, Message, Ping, Pong, Promised, Release, Released, Reset
+from fleetctl.rendezvous.messages import (
+    FromAgent,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Promised,
+    Prove,
+    Release,
+    Released,
+    Reset,
+)
 
 RELEASE_WITHIN_S = 5.0
 
@@ -46,7 +57,13 @@ class RestartAll(NamedTuple):
     attempt: int
 
 
-Action = Send | SayHello | Persist | OpenGate | RestartAll
+class DialCoordinator(NamedTuple):
+    """Dial the coordinator through its Service until this life answers, then say so: Proved."""
+
+    life_id: str
+
+
+Action = Send | SayHello | Persist | OpenGate | RestartAll | DialCoordinator
 
 
 class Machine:
@@ -98,9 +115,13 @@ class Machine:
             return []
         return [RestartAll(reset.attempt)]
 
+    def _on_prove(self, prove: Prove, now: float) -> list[Action]:
+        return [DialCoordinator(prove.life_id)]
+
 
 _RULES: dict[type, Callable[..., list[Action]]] = {
     Ping: Machine._on_ping,
     Release: Machine._on_release,
     Reset: Machine._on_reset,
+    Prove: Machine._on_prove,
 }

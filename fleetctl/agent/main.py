@@ -10,10 +10,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, NoReturn
 
+from fleetctl.agent.coordinator import Coordinator, Stream
 from fleetctl.agent.files import Files, StateError
 from fleetctl.agent.gate import Gate
 from fleetctl.agent.machine import Machine
-from fleetctl.agent.session import Agent, Stream
+from fleetctl.agent.progress import read_step
+from fleetctl.agent.session import Agent
 from fleetctl.rendezvous.messages import LINE_LIMIT
 
 
@@ -26,6 +28,9 @@ class Settings(NamedTuple):
     probe_port: int
     state_dir: str
     shared_dir: str
+    coordinator_gate: str = ""
+    coordinator_pod: str = ""
+    progress_file: str = ""
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -39,6 +44,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             probe_port=int(environ["FLEETCTL_PROBE_PORT"]),
             state_dir=environ.get("FLEETCTL_STATE_DIR", "/fleetctl/agent"),
             shared_dir=environ.get("FLEETCTL_SHARED_DIR", "/fleetctl/shared"),
+            coordinator_gate=environ.get("FLEETCTL_COORDINATOR_GATE", ""),
+            coordinator_pod=environ.get("FLEETCTL_COORDINATOR_POD", ""),
+            progress_file=environ.get("FLEETCTL_PROGRESS_FILE", ""),
         )
     except (KeyError, ValueError) as error:
         raise StateError(f"the environment lacks {error}; the controller sets it when it makes the pod") from error
@@ -48,13 +56,13 @@ def tls_streams(settings: Settings) -> Callable[[str], Awaitable[Stream]]:
     """Dials over TLS; the authority is read at every dial, because it rotates."""
 
     async def open_stream(address: str) -> Stream:
-        host, _, port = (address or settings.rendezvous).rpartition(":")
+        host, port = _host_and_port(address or settings.rendezvous)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_verify_locations(f"{settings.credentials_dir}/ca.crt")
         return await asyncio.open_connection(
-            host.strip("[]"),
-            int(port),
+            host,
+            port,
             limit=LINE_LIMIT,
             ssl=context,
             server_hostname=settings.server_name,
@@ -64,11 +72,25 @@ def tls_streams(settings: Settings) -> Callable[[str], Awaitable[Stream]]:
     return open_stream
 
 
+def coordinator(settings: Settings) -> Coordinator | None:
+    if not (settings.coordinator_gate and settings.coordinator_pod):
+        return None
+    return Coordinator(
+        f"{settings.namespace}/{settings.coordinator_pod}",
+        lambda: asyncio.open_connection(*_host_and_port(settings.coordinator_gate)),
+    )
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 async def attend(settings: Settings, say: Callable[[str], None]) -> int:
     """One run of the agent, from its files to its exit code."""
     files = Files(settings.state_dir, settings.shared_dir, say)
     machine = Machine(*files.load())
-    gate = Gate(f"/released/{settings.namespace}/{settings.pod}")
+    gate = Gate(f"{settings.namespace}/{settings.pod}", machine.life_id)
     if machine.attempt:
         gate.open()
     state = f"runs attempt {machine.attempt}" if machine.attempt else "waits at the barrier"
@@ -87,6 +109,8 @@ async def attend(settings: Settings, say: Callable[[str], None]) -> int:
         boottime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         chance=lambda: int.from_bytes(os.urandom(4)) / 2**32,
         say=say,
+        coordinator=coordinator(settings),
+        read_step=lambda: read_step(settings.progress_file) if settings.progress_file else None,
     )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, agent.stop)

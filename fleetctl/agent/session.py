@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-from fleetctl.agent.machine import Action, Machine, OpenGate, Persist, RestartAll, SayHello, Send
+from fleetctl.agent.coordinator import Coordinator, Stream
+from fleetctl.agent.machine import Action, DialCoordinator, Machine, OpenGate, Persist, RestartAll, SayHello, Send
 from fleetctl.rendezvous.messages import (
     RESTART_EXIT_CODE,
     Beat,
@@ -18,6 +19,7 @@ from fleetctl.rendezvous.messages import (
     Bye,
     NotLeader,
     ProtocolError,
+    Proved,
     Refused,
     TryAgain,
     Welcome,
@@ -31,8 +33,7 @@ SILENT_BEATS = 3
 BACK_OFF_S = (0.1, 3.0)
 TRY_AGAIN_S = (0.2, 0.5)
 GOODBYE_S = 0.2
-
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+PROVE_AGAIN_S = 0.25
 
 
 class Keeper(Protocol):
@@ -51,7 +52,8 @@ class Agent:
     """Speaks for one life of one pod.
 
     `open_stream` dials an address, or the Service if it is empty; `boottime` reads CLOCK_BOOTTIME; `chance` draws from
-    [0, 1); `say` takes one line per decision.
+    [0, 1); `say` takes one line per decision. `coordinator` is whom to dial when a proof is asked for, if there is one;
+    `read_step` tells how far the trainer is, None if it does not say.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Agent:
         boottime: Callable[[], float],
         chance: Callable[[], float],
         say: Callable[[str], None],
+        coordinator: Coordinator | None = None,
+        read_step: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._machine = machine
         self._keeper = keeper
@@ -74,11 +78,15 @@ class Agent:
         self._boottime = boottime
         self._chance = chance
         self._say = say
+        self._coordinator = coordinator
+        self._read_step = read_step
         self._said = ""
         self._failures = 0
         self._redirect = ""
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[object] | None = None
+        self._proof: asyncio.Task[None] | None = None
+        self._proof_of = ""
         self._stopping = False
 
     async def run(self) -> int:
@@ -128,6 +136,7 @@ class Agent:
         except (OSError, EOFError, ValueError, ProtocolError) as error:
             return self._back_off(f"no stream to {where}: {str(error) or type(error).__name__}")
         finally:
+            self._stop_proving()
             if writer is not None and not self._stopping:
                 self._writer = None
                 writer.close()
@@ -145,7 +154,7 @@ class Agent:
             if loop.time() >= give_up_at:
                 return self._back_off(f"{where} is silent")
             if loop.time() >= next_beat:
-                writer.write(encode(Beat()))
+                writer.write(encode(Beat(self._read_step())))
                 next_beat = loop.time() + beat_s
             try:
                 async with asyncio.timeout_at(min(next_beat, give_up_at)) as tick:
@@ -197,6 +206,30 @@ class Agent:
                 case RestartAll(attempt):
                     self._say(f"restarting every container for attempt {attempt}")
                     raise _Restart
+                case DialCoordinator(life_id):
+                    self._start_proving(life_id)
+
+    def _start_proving(self, life_id: str) -> None:
+        """At most one life is being dialled, the last that was asked for."""
+        if self._coordinator is None:
+            return
+        if self._proof is not None and not self._proof.done() and self._proof_of == life_id:
+            return
+        self._stop_proving()
+        self._proof_of = life_id
+        self._proof = asyncio.create_task(self._prove(self._coordinator, life_id))
+
+    def _stop_proving(self) -> None:
+        if self._proof is not None:
+            self._proof.cancel()
+
+    async def _prove(self, coordinator: Coordinator, life_id: str) -> None:
+        while why_not := await coordinator.why_not(life_id):
+            self._say_once(f"does not reach the coordinator's life {life_id} yet: {why_not}")
+            await asyncio.sleep(PROVE_AGAIN_S)
+        self._say_once(f"reaches the coordinator's life {life_id}")
+        if self._writer is not None:
+            self._writer.write(encode(Proved(life_id)))
 
     def _back_off(self, why: str) -> float:
         self._say_once(why)

@@ -14,6 +14,7 @@ from fleetctl.controller.views import gang_view, members
 from fleetctl.errors import GiveUp
 from fleetctl.gang.activity import activity, by_activity
 from fleetctl.gang.pods import LABEL_GANG
+from fleetctl.gang.spec import Recovered
 from fleetctl.gang.state import Member
 from fleetctl.kube.auth import load_endpoint
 from fleetctl.kube.connect import connect
@@ -44,7 +45,7 @@ async def _read(options: argparse.Namespace) -> tuple[GangObject, tuple[Member, 
             ) from error
         found = await client.list(PODS, namespace, label_selector=f"{LABEL_GANG}={options.gang}")
     pods = {pod.metadata.name: pod for pod in found.items}
-    return gang, members(gang_view(gang), pods, lambda _: None)
+    return gang, members(gang_view(gang), pods, lambda _: None, lambda _: None)
 
 
 def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Iterator[str]:
@@ -57,6 +58,9 @@ def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Itera
         yield f"          {running.message}"
     else:
         yield "State:    New: no controller has looked at it yet; is one running?"
+    policy = gang.spec.recovery
+    if policy.mode == "Observe" and not policy.paused:
+        yield "Mode:     Observe: decides and reports, touches nothing"
     yield f"Attempt:  {record.target}" + (f" (released: {record.released})" if record.target > record.released else "")
     doing = by_activity(ranks)
     yield f"Ready:    {sum(1 for m in ranks if _trains(m))}/{gang.spec.size}"
@@ -69,14 +73,28 @@ def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Itera
         if condition and told and condition.status == "True":
             yield f"{kind + ':':9} {condition.message}"
     for last in status.history[:1]:
-        how = "started" if last.rung == "Start" else f"{last.cause.message}; restarted in place"
-        yield f"Last:     attempt {last.attempt}: {how}, released after {last.seconds.total:.1f} s"
+        yield f"Last:     attempt {last.attempt}: {_how(last)}, released after {last.seconds.total:.1f} s"
         yield f"          (at the barrier after {last.seconds.barrier:.1f} s){_age(last.at, now)}"
-    spent, budget = status.budgets.application, gang.spec.recovery.budgets.application
+    spent, budget = status.budgets.application, policy.budgets.application
     yield (
         f"Budget:   {sum(spent.hours.values())} of {budget.restarts} restarts in {budget.within_hours} h, "
         f"{spent.since_progress} of {budget.without_progress} in a row without progress"
     )
+    if nodes := sum(status.budgets.node.hours.values()):
+        allowed = policy.budgets.node
+        yield f"          {nodes} of {allowed.restarts} because of nodes or lost pods in {allowed.within_hours} h"
+
+
+def _how(last: Recovered) -> str:
+    match last.rung:
+        case "Start":
+            return "started"
+        case "Resume":
+            return "resumed"
+        case "InPlace":
+            return f"{last.cause.message}; restarted in place"
+        case "RecreatePod":
+            return f"{last.cause.message}; rank {last.recreated} recreated, the others restarted in place"
 
 
 def as_json(gang: GangObject, ranks: tuple[Member, ...]) -> dict[str, Any]:

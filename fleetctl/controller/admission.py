@@ -14,7 +14,7 @@ from fleetctl.gang import template
 from fleetctl.gang.identity import Gang, Slot
 from fleetctl.gang.plan import Acceptance
 from fleetctl.kube.client import KubeClient
-from fleetctl.kube.errors import AlreadyExists, Refused
+from fleetctl.kube.errors import Refused
 from fleetctl.kube.objects import NODES, Raw
 
 FEATURE = "RestartAllContainersOnContainerExits"
@@ -36,11 +36,11 @@ async def check(client: KubeClient, gang: Gang, make_pod: Callable[[Slot], dict[
 
 async def _dry_run(client: KubeClient, gang: Gang, make_pod: Callable[[Slot], dict[str, Any]]) -> list[str]:
     for number, slot in enumerate(s for s in gang.slots if s.index == 0):
-        path = f"spec.groups[{number}].template"
+        path, body = f"spec.groups[{number}].template", make_pod(slot)
+        meta = {**body["metadata"], "generateName": f"{slot.pod_name}-"}
+        del meta["name"]  # it may still be that of an earlier gang's pod
         try:
-            pod = await client.create(WHOLE_PODS, gang.namespace, make_pod(slot), dry_run=True, strict=True)
-        except AlreadyExists:
-            return [f"a pod {slot.pod_name} exists already and is not this gang's: delete it, or rename the gang"]
+            pod = await client.create(WHOLE_PODS, gang.namespace, {**body, "metadata": meta}, dry_run=True, strict=True)
         except Refused as refused:
             return [_explain(path, refused)]
         except GiveUp as error:

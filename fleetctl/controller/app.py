@@ -4,6 +4,7 @@ Only wiring. Everything is given its loop, clock and transport from here, so tha
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import socket
@@ -12,14 +13,20 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fleetctl.clock import Clock, SystemClock
+from fleetctl.controller import orphans
 from fleetctl.controller.authority import AuthorityKeeper
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, PodSettings
 from fleetctl.controller.health import Health
 from fleetctl.controller.loop import GangLoop
+from fleetctl.controller.nodes import Nodes
 from fleetctl.controller.resources import GangObject
+from fleetctl.controller.views import gang_view
+from fleetctl.controller.witness import LeaseWitness
 from fleetctl.errors import GiveUp, Retry
+from fleetctl.gang.identity import Gang
 from fleetctl.gang.pods import AUDIENCE, LABEL_GANG
+from fleetctl.gang.state import Zombie
 from fleetctl.kube.auth import load_endpoint
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.connect import connect
@@ -66,16 +73,27 @@ async def run(settings: Settings) -> None:
         health.answering(settings.health_port),
         connect(endpoint, "controller") as client,
         connect(endpoint, "elector") as lease_client,
+        connect(endpoint, "witness") as witness_client,
     ):
-        controller = await _open(client, lease_client, clock, namespace, settings)
+        connections = Connections(client, lease_client, witness_client)
+        controller = await _open(connections, clock, namespace, settings)
         health.ready = controller.is_ready
         await controller.run()
 
 
-async def _open(
-    client: KubeClient, lease_client: KubeClient, clock: Clock, namespace: str, settings: Settings
-) -> "Controller":
+@dataclass(frozen=True)
+class Connections:
+    """To the API server: for everything, for our own Lease, and for the Leases of nodes that fell silent. None of the
+    latter two may wait behind the others."""
+
+    everything: KubeClient
+    elector: KubeClient
+    witness: KubeClient
+
+
+async def _open(connections: Connections, clock: Clock, namespace: str, settings: Settings) -> "Controller":
     """A controller, once the API server can be reached: until then we wait, for it would not help to be restarted."""
+    client = connections.everything
     while True:
         try:
             authority = await AuthorityKeeper.open(client, clock, namespace, _server_name(settings))
@@ -84,7 +102,7 @@ async def _open(
             log.warning("waiting: %s", error)
             await asyncio.sleep(START_AGAIN_S)
         else:
-            return Controller(client, lease_client, clock, namespace, authority, agent_image, settings)
+            return Controller(connections, clock, namespace, authority, agent_image, settings)
 
 
 class Controller:
@@ -92,22 +110,22 @@ class Controller:
 
     def __init__(
         self,
-        client: KubeClient,
-        lease_client: KubeClient,
+        connections: Connections,
         clock: Clock,
         namespace: str,
         authority: AuthorityKeeper,
         agent_image: str,
         settings: Settings,
     ) -> None:
-        self._client = client
+        client = self._client = connections.everything
         self._clock = clock
         self._settings = settings
         self._authority = authority
         self._loops: dict[Key, GangLoop] = {}
         self._gang_tasks: asyncio.TaskGroup | None = None
+        self._led_since: float | None = None
         self._elector = LeaseElector(
-            lease_client, namespace, LEASE, settings.identity, clock, changed=self._leadership_changed
+            connections.elector, namespace, LEASE, settings.identity, clock, changed=self._leadership_changed
         )
         self._cache = Cache(client, self._gang_changed, namespace=settings.watch, pod_gone=self._pod_gone)
         self._rendezvous = Rendezvous(
@@ -118,6 +136,19 @@ class Controller:
             leading=self._leads,
             leader_address=lambda: "",  # the Service knows the way
             on_change=self._life_changed,
+        )
+        self._nodes = Nodes(
+            self._cache,
+            self._rendezvous,
+            led_since=lambda: self._led_since if self._leads() else None,
+            still_s=lambda name: self._witness.still_s(name),
+        )
+        self._witness = LeaseWitness(
+            connections.witness,
+            watched=self._nodes.silent,
+            references=self._nodes.others,
+            progressed_at=self._nodes.alive_at,
+            changed=self._node_evidence_changed,
         )
         self._executor = Executor(
             client,
@@ -152,6 +183,8 @@ class Controller:
             self._gang_tasks = tasks
             tasks.create_task(self._cache.run())
             tasks.create_task(self._authority.run(self._leads, self._all_gangs))
+            tasks.create_task(self._witness.run())
+            tasks.create_task(orphans.clear(self._client, self._cache, self._nodes, self._leads))
             await self._cache.synced()
             log.info("synced: %d gangs", len(self._cache.gangs()))
             for key in self._cache.gangs():
@@ -170,6 +203,7 @@ class Controller:
         return f"{self._settings.identity}/{self._elector.transitions}" if self._leads() else None
 
     def _leadership_changed(self) -> None:
+        self._led_since = asyncio.get_running_loop().time() if self._elector.leading else None
         if not self._elector.leading:
             self._rendezvous.dismiss_all()
         for loop in self._loops.values():
@@ -186,7 +220,15 @@ class Controller:
         if key in self._loops:
             return
         loop = self._loops[key] = GangLoop(
-            key, self._client, self._cache, self._executor, self._clock, life=self._rendezvous.life, writer=self._writer
+            key,
+            self._client,
+            self._cache,
+            self._executor,
+            self._clock,
+            life=self._rendezvous.life,
+            node=self._nodes.view,
+            zombies=self._zombies,
+            writer=self._writer,
         )
         try:
             await loop.run()
@@ -194,23 +236,53 @@ class Controller:
             del self._loops[key]
 
     def _life_changed(self, identity: PodIdentity) -> None:
-        key = self._cache.gang_of(identity.uid)
+        pod, life = self._cache.pod(identity.namespace, identity.pod), self._rendezvous.life(identity.uid)
+        if pod is not None and pod.metadata.uid == identity.uid and life is not None:
+            if life.silent:
+                self._witness.look_now()
+            else:
+                self._nodes.heard(pod.spec.node_name)
+        key = self._gang_with(identity)
         if key is not None:
             self._gang_changed(key)
 
+    def _node_evidence_changed(self, name: str) -> None:
+        for pod in self._cache.pods_on(name):
+            if key := self._cache.gang_of(pod.metadata.uid):
+                self._gang_changed(key)
+
     def _pod_gone(self, uid: str) -> None:
-        self._rendezvous.forget(uid)
+        self._rendezvous.supersede(uid)
 
     async def _admit(self, identity: PodIdentity) -> Admission:
         known = self._cache.pod(identity.namespace, identity.pod)
         if known is not None and known.metadata.uid == identity.uid:
             return Admission.MEMBER
-        try:
+        with contextlib.suppress(NotFound):
             pod = await self._client.get(PODS, identity.namespace, identity.pod)
-        except NotFound:
-            return Admission.STRANGER
-        member = pod.metadata.uid == identity.uid and LABEL_GANG in pod.metadata.labels
-        return Admission.NOT_YET if member else Admission.STRANGER
+            if pod.metadata.uid == identity.uid:
+                return Admission.NOT_YET if LABEL_GANG in pod.metadata.labels else Admission.STRANGER
+        # Its token is genuine, so there was such a pod; by its name, it was a gang's.
+        return Admission.SUPERSEDED if self._gang_with(identity) else Admission.STRANGER
+
+    def _gang_with(self, identity: PodIdentity) -> Key | None:
+        """The gang that has, or by the pod's name had, this member."""
+        if known := self._cache.gang_of(identity.uid):
+            return known
+        for key in self._cache.gangs():
+            gang = self._cache.gang(key)
+            near = gang is not None and key[0] == identity.namespace and identity.pod.startswith(f"{key[1]}-")
+            if gang is not None and near and identity.pod in gang_view(gang).ranks:
+                return key
+        return None
+
+    def _zombies(self, gang: Gang) -> tuple[Zombie, ...]:
+        """Who speaks of this gang's ranks and is not its member any more."""
+        return tuple(
+            Zombie(rank=gang.ranks[session.identity.pod], life=session.life)
+            for session in self._rendezvous.superseded()
+            if session.identity.namespace == gang.namespace and session.identity.pod in gang.ranks
+        )
 
     async def _read_issuer(self) -> str:
         discovery = await self._client.raw_get("/.well-known/openid-configuration")

@@ -1,4 +1,4 @@
-"""What the controller knows of the cluster: gangs, their pods, and its own writes that have not come back yet.
+"""What the controller knows of the cluster: gangs, their pods, the nodes, and its own writes that are not back yet.
 
 Decisions must not be made on a world older than our own last write (a stale record would ping a second ticket). So what
 a write answered counts until the watch shows it, or until it has had time enough and the watch is believed again.
@@ -8,14 +8,16 @@ Knows nothing of agents (rendezvous) and decides nothing.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic
+
+import msgspec
 
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.gang.pods import LABEL_GANG
+from fleetctl.gang.spec import GROUP
 from fleetctl.kube.client import KubeClient
-from fleetctl.kube.objects import PODS, Pod, T
+from fleetctl.kube.objects import NODES, PODS, Node, Pod
 from fleetctl.kube.reflector import Key, Reflector
 
 OWN_WRITE_COUNTS_S = 5.0
@@ -23,8 +25,17 @@ OWN_WRITE_COUNTS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Written(Generic[T]):
-    item: T
+class _WrittenGang:
+    item: GangObject
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _WrittenPod:
+    """The pod as our write left it; None: deleted."""
+
+    uid: str
+    item: Pod | None
     until: float
 
 
@@ -44,25 +55,29 @@ class Cache:
         self._pod_gone = pod_gone
         self._gangs = Reflector(client, GANGS, self._gang_changed, namespace=namespace)
         self._pods = Reflector(client, PODS, self._pod_changed, namespace=namespace, label_selector=LABEL_GANG)
+        self._nodes = Reflector(client, NODES, self._node_changed)
         self._pods_of: defaultdict[Key, dict[str, Pod]] = defaultdict(dict)
+        self._pods_on: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
         self._gang_of_uid: dict[str, Key] = {}
-        self._own_gangs: dict[Key, _Written[GangObject]] = {}
-        self._own_pods: dict[Key, _Written[Pod]] = {}
+        self._own_gangs: dict[Key, _WrittenGang] = {}
+        self._own_pods: dict[Key, _WrittenPod] = {}
+        self._nodes_gone: set[str] = set()
 
     async def run(self) -> None:
         """Keep up until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._gangs.run())
             group.create_task(self._pods.run())
+            group.create_task(self._nodes.run())
 
     async def synced(self) -> None:
         """Returns when everything has been read once."""
-        await self._gangs.synced.wait()
-        await self._pods.synced.wait()
+        for reflector in (self._gangs, self._pods, self._nodes):
+            await reflector.synced.wait()
 
     @property
     def is_synced(self) -> bool:
-        return self._gangs.synced.is_set() and self._pods.synced.is_set()
+        return all(reflector.synced.is_set() for reflector in (self._gangs, self._pods, self._nodes))
 
     def gangs(self) -> list[Key]:
         return list(self._gangs.items)
@@ -76,36 +91,84 @@ class Cache:
         return seen
 
     def pods(self, key: Key) -> dict[str, Pod]:
-        """The pods that carry the gang's label, and those we made that the watch has not shown, by name."""
-        seen = self._pods_of.get(key, {})
-        own = {
-            name: written.item
-            for (namespace, name), written in self._own_pods.items()
-            if namespace == key[0] and written.item.metadata.labels.get(LABEL_GANG) == key[1] and _now() < written.until
-        }
-        return {**own, **seen}
+        """The pods that carry the gang's label, by name, our own latest writes included."""
+        pods = dict(self._pods_of.get(key, {}))
+        for (namespace, name), own in self._own_pods.items():
+            if namespace != key[0] or _now() >= own.until:
+                continue
+            seen = pods.get(name)
+            if own.item is not None and own.item.metadata.labels.get(LABEL_GANG) == key[1]:
+                pods[name] = own.item
+            elif own.item is None and seen is not None and seen.metadata.uid == own.uid:
+                del pods[name]
+        return pods
 
     def pod(self, namespace: str, name: str) -> Pod | None:
-        """One pod of any gang."""
-        own = self._own_pods.get((namespace, name))
-        return self._pods.items.get((namespace, name)) or (own.item if own and _now() < own.until else None)
+        """One pod of any gang, our own latest write included."""
+        own, seen = self._own_pods.get((namespace, name)), self._pods.items.get((namespace, name))
+        if own is None or _now() >= own.until:
+            return seen
+        return own.item or (seen if seen and seen.metadata.uid != own.uid else None)
 
     def gang_of(self, pod_uid: str) -> Key | None:
         """The gang whose label the pod with that uid carries."""
         return self._gang_of_uid.get(pod_uid)
 
+    def orphans(self) -> list[Pod]:
+        """Pods that were deleted and are still there, of gangs that are not, or are about to go."""
+        gangs = {gang.metadata.uid for gang in self._gangs.items.values() if not gang.metadata.deletion_timestamp}
+        return [p for p in self._pods.items.values() if p.metadata.deletion_timestamp and _is_orphan(p, gangs)]
+
+    def nodes(self) -> Iterable[str]:
+        return (name for _, name in self._nodes.items)
+
+    def node(self, name: str) -> Node | None:
+        return self._nodes.items.get(("", name))
+
+    def node_is_gone(self, name: str) -> bool:
+        """Whether we saw that Node and saw it deleted. One that we never saw may be new: watches are not in step."""
+        return name in self._nodes_gone
+
+    def nodes_in_use(self) -> Iterable[str]:
+        """The nodes that pods of gangs are bound to."""
+        return (name for name, pods in self._pods_on.items() if pods)
+
+    def pods_on(self, node: str) -> Iterable[Pod]:
+        """The pods of gangs that are bound to that node."""
+        return self._pods_on[node].values() if node in self._pods_on else ()
+
     def wrote_gang(self, gang: GangObject) -> None:
         """Our write was answered with this; also for a live read after a conflict."""
         key = (gang.metadata.namespace, gang.metadata.name)
-        self._own_gangs[key] = _Written(gang, _now() + OWN_WRITE_COUNTS_S)
+        self._own_gangs[key] = _WrittenGang(gang, _now() + OWN_WRITE_COUNTS_S)
         self._dirty(key)
 
     def wrote_pod(self, pod: Pod) -> None:
         """We created this pod."""
-        key = (pod.metadata.namespace, pod.metadata.name)
-        if key not in self._pods.items:
-            self._own_pods[key] = _Written(pod, _now() + OWN_WRITE_COUNTS_S)
-            self._gang_of_uid[pod.metadata.uid] = (key[0], pod.metadata.labels.get(LABEL_GANG, ""))
+        self._forget_old_writes()
+        key, uid = (pod.metadata.namespace, pod.metadata.name), pod.metadata.uid
+        seen = self._pods.items.get(key)
+        if seen is None or seen.metadata.uid != uid:
+            self._own_pods[key] = _WrittenPod(uid, pod, _now() + OWN_WRITE_COUNTS_S)
+            self._gang_of_uid[uid] = (key[0], pod.metadata.labels.get(LABEL_GANG, ""))
+
+    def deleted_pod(self, namespace: str, name: str, uid: str, *, at_once: bool) -> None:
+        """We deleted this pod; unless `at_once`, it terminates now."""
+        self._forget_old_writes()
+        pod = self.pod(namespace, name)
+        if pod is None or pod.metadata.uid != uid:
+            return
+        terminating = msgspec.structs.replace(pod.metadata, deletion_timestamp="1970-01-01T00:00:00Z")
+        left = None if at_once else msgspec.structs.replace(pod, metadata=terminating)
+        self._own_pods[namespace, name] = _WrittenPod(uid, left, _now() + OWN_WRITE_COUNTS_S)
+
+    def _forget_old_writes(self) -> None:
+        for key, own in list(self._own_pods.items()):
+            if _now() >= own.until:
+                del self._own_pods[key]
+                seen = self._pods.items.get(key)
+                if seen is None or seen.metadata.uid != own.uid:
+                    self._gang_of_uid.pop(own.uid, None)
 
     def _gang_changed(self, old: GangObject | None, new: GangObject | None) -> None:
         known = new or old
@@ -120,16 +183,48 @@ class Cache:
         for pod in (old, new):
             if pod is None:
                 continue
-            key = (pod.metadata.namespace, pod.metadata.labels.get(LABEL_GANG, ""))
-            self._own_pods.pop((pod.metadata.namespace, pod.metadata.name), None)
+            meta, node = pod.metadata, pod.spec.node_name
+            key = (meta.namespace, meta.labels.get(LABEL_GANG, ""))
+            own = self._own_pods.get((meta.namespace, meta.name))
+            if own and own.uid == meta.uid:
+                del self._own_pods[meta.namespace, meta.name]
             if pod is new:
-                self._pods_of[key][pod.metadata.name] = pod
-                self._gang_of_uid[pod.metadata.uid] = key
+                self._pods_of[key][meta.name] = pod
+                self._gang_of_uid[meta.uid] = key
+                if node:
+                    self._pods_on[node][meta.uid] = pod
             elif new is None or new.metadata.labels.get(LABEL_GANG) != key[1]:
-                self._pods_of[key].pop(pod.metadata.name, None)
-                self._gang_of_uid.pop(pod.metadata.uid, None)
-                self._pod_gone(pod.metadata.uid)
+                self._pods_of[key].pop(meta.name, None)
+                self._pods_on[node].pop(meta.uid, None)
+                self._gang_of_uid.pop(meta.uid, None)
+                if new is None:
+                    self._pod_gone(meta.uid)
             self._dirty(key)
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        """Kubelets report every few minutes that nothing is new; only what decisions read makes gangs dirty."""
+        if old and new and _told(old) == _told(new):
+            return
+        known = new or old
+        assert known is not None  # noqa: S101  (a change has an object)
+        if new:
+            self._nodes_gone.discard(known.metadata.name)
+        elif self._pods_on.get(known.metadata.name):
+            self._nodes_gone.add(known.metadata.name)
+        for key in {self._gang_of_uid[pod.metadata.uid] for pod in self.pods_on(known.metadata.name)}:
+            self._dirty(key)
+
+
+def _told(node: Node) -> tuple[object, ...]:
+    ready = [c.status for c in node.status.conditions if c.type == "Ready"]
+    return ready, [taint.key for taint in node.spec.taints]
+
+
+def _is_orphan(pod: Pod, gangs: set[str]) -> bool:
+    owners = [
+        o.uid for o in pod.metadata.owner_references if o.kind == "Gang" and o.api_version.startswith(f"{GROUP}/")
+    ]
+    return bool(owners) and not gangs.intersection(owners)
 
 
 def _now() -> float:

@@ -6,7 +6,7 @@ ever written twice blindly.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -19,10 +19,23 @@ from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.errors import FleetctlError, Retry
 from fleetctl.gang import pods
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.plan import Action, CreateCompanions, CreatePods, Notice, Ping, Plan, Release, Reset, WriteStatus
+from fleetctl.gang.plan import (
+    Action,
+    CreateCompanions,
+    CreatePods,
+    DeletePods,
+    Deletion,
+    Notice,
+    Ping,
+    Plan,
+    Prove,
+    Release,
+    Reset,
+    WriteStatus,
+)
 from fleetctl.kube.client import KubeClient
-from fleetctl.kube.errors import AlreadyExists, Conflict
-from fleetctl.kube.objects import CONFIG_MAPS, PODS, SERVICES, Raw, Resource
+from fleetctl.kube.errors import AlreadyExists, Conflict, NotFound
+from fleetctl.kube.objects import CONFIG_MAPS, PODS, SERVICES, Raw, Resource, T
 from fleetctl.rendezvous.server import Rendezvous
 
 log = logging.getLogger(__name__)
@@ -69,8 +82,8 @@ class Executor:
         """Uids of gangs whose Services and ConfigMap are known to exist."""
         self._notices: set[asyncio.Task[None]] = set()
 
-    def pod_body(self, gang: Gang, slot: Slot, attempt: int) -> dict[str, Any]:
-        """The pod of a slot, as it would be created."""
+    def pod_body(self, gang: Gang, slot: Slot, attempt: int, avoid: Collection[str] = ()) -> dict[str, Any]:
+        """The pod of a slot, as it would be created, not on the nodes to `avoid`."""
         s = self._settings
         return pods.pod(
             gang,
@@ -79,6 +92,7 @@ class Executor:
             agent_image=s.agent_image,
             rendezvous=s.rendezvous,
             server_name=s.server_name,
+            avoid=avoid,
         )
 
     async def carry_out(self, plan: Plan, seen: GangObject, gang: Gang) -> None:
@@ -94,8 +108,13 @@ class Executor:
                 await self._write_status(action, seen)
             case CreateCompanions():
                 await self._create_companions(gang)
-            case CreatePods(slots, attempt):
-                await _together([self._create_pod(gang, slot, attempt) for slot in slots])
+            case CreatePods(slots, attempt, avoid):
+                await _together([self._create_pod(gang, slot, attempt, avoid) for slot in slots])
+            case DeletePods(doomed):
+                await _together([self._delete_pod(gang, deletion) for deletion in doomed])
+            case Prove(uids, coordinator_uid, life_id):
+                for uid in uids:
+                    self._rendezvous.prove(uid, coordinator_uid, life_id)
             case Reset(uids, attempt):
                 for uid in uids:
                     self._rendezvous.reset(uid, attempt)
@@ -115,7 +134,7 @@ class Executor:
         except Retry:
             # a conflict, or an answer that was lost: only a live read tells what the record says now
             meta = seen.metadata
-            self._cache.wrote_gang(await self._client.get(GANGS, meta.namespace, meta.name))
+            self._cache.wrote_gang(await self._read_again(GANGS, meta.namespace, meta.name))
             raise
         self._cache.wrote_gang(written)
         if action.notice:  # beside the next step, which must not wait for it
@@ -140,16 +159,35 @@ class Executor:
         try:
             await self._client.create(resource, gang.namespace, body)
         except AlreadyExists:
-            there = await self._client.get(resource, gang.namespace, name)
+            there = await self._read_again(resource, gang.namespace, name)
             _refuse_unless_ours(f"{resource.kind} {name}", there, gang)
 
-    async def _create_pod(self, gang: Gang, slot: Slot, attempt: int) -> None:
+    async def _create_pod(self, gang: Gang, slot: Slot, attempt: int, avoid: Collection[str]) -> None:
         try:
-            pod = await self._client.create(PODS, gang.namespace, self.pod_body(gang, slot, attempt))
+            pod = await self._client.create(PODS, gang.namespace, self.pod_body(gang, slot, attempt, avoid))
         except AlreadyExists:
-            pod = await self._client.get(PODS, gang.namespace, slot.pod_name)
+            pod = await self._read_again(PODS, gang.namespace, slot.pod_name)
             _refuse_unless_ours(f"pod {slot.pod_name}", pod, gang)
         self._cache.wrote_pod(pod)
+
+    async def _read_again(self, resource: Resource[T], namespace: str, name: str) -> T:
+        """What stood in the way of our write."""
+        try:
+            return await self._client.get(resource, namespace, name)
+        except NotFound as error:
+            raise Retry(f"{resource.kind} {namespace}/{name} was there a moment ago") from error
+
+    async def _delete_pod(self, gang: Gang, deletion: Deletion) -> None:
+        """Exactly the pod that was judged: if it has changed since, the API server refuses (Conflict)."""
+        await self._client.delete(
+            PODS,
+            gang.namespace,
+            deletion.name,
+            uid=deletion.uid,
+            resource_version=deletion.version,
+            grace_seconds=deletion.grace_s,
+        )
+        self._cache.deleted_pod(gang.namespace, deletion.name, deletion.uid, at_once=deletion.grace_s == 0)
 
 
 def _refuse_unless_ours(what: str, there: Any, gang: Gang) -> None:

@@ -17,7 +17,7 @@ from fleetctl.controller.resources import GangObject
 from fleetctl.errors import FleetctlError, GiveUp
 from fleetctl.gang.identity import Gang
 from fleetctl.gang.plan import RECHECK_S, Acceptance, Memory, Notice, Plan, Snapshot, plan
-from fleetctl.gang.state import Life
+from fleetctl.gang.state import Life, Node, Zombie
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.reflector import Key
 
@@ -27,6 +27,8 @@ DEBOUNCE_S = 0.01
 """Messages of many agents arrive together; one look at the gang serves them all."""
 AGAIN_AFTER_ERROR_S = 1.0
 AGAIN_AFTER_REFUSAL_S = 5.0
+REFUSED_BEFORE_TOLD_S = 3.0
+"""What the API server refuses for so long, the gang's status says; the object of an earlier gang is gone by then."""
 QUIET_S = 1.0
 """Between two lines of the log that report only progress."""
 
@@ -34,7 +36,8 @@ QUIET_S = 1.0
 class GangLoop:
     """Brings one gang to where it should be.
 
-    `life`: what the agent of the pod with that uid says. `writer`: who we lead as, None while we do not.
+    `life`: what the agent of the pod with that uid says. `node`: a machine by name. `zombies`: whose agents speak of
+    this gang's ranks although their pods are gone. `writer`: who we lead as, None while we do not.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class GangLoop:
         clock: Clock,
         *,
         life: Callable[[str], Life | None],
+        node: Callable[[str], Node],
+        zombies: Callable[[Gang], tuple[Zombie, ...]],
         writer: Callable[[], str | None],
     ) -> None:
         self._key = key
@@ -54,6 +59,8 @@ class GangLoop:
         self._executor = executor
         self._clock = clock
         self._life = life
+        self._node = node
+        self._zombies = zombies
         self._writer = writer
         self._changed = asyncio.Event()
         self._memory = Memory()
@@ -61,7 +68,7 @@ class GangLoop:
         self._acceptance: tuple[str, int, float, Acceptance] | None = None
         self._said: tuple[str, ...] = ()
         self._said_at = 0.0
-        self._complained = ""
+        self._refused: tuple[str, float] | None = None
 
     def changed(self) -> None:
         """Something about the gang is not as it was."""
@@ -75,6 +82,8 @@ class GangLoop:
             wake_in = await self._turn()
 
     async def _wait(self, wake_in: float | None) -> None:
+        if self._refused:  # what was refused a moment ago is not worth trying at every change
+            await asyncio.sleep(AGAIN_AFTER_ERROR_S)
         try:
             async with asyncio.timeout(wake_in):
                 await self._changed.wait()
@@ -91,10 +100,9 @@ class GangLoop:
         try:
             decided = await self._decide(seen, writer)
             self._say(seen, decided)
-            self._memory = decided.memory
+            self._memory = decided.memory or self._memory
             await self._executor.carry_out(decided, seen, views.gang_view(seen))
         except (GiveUp, NameTaken) as error:
-            log.error("%s", error, extra=self._about(seen))
             await self._complain(seen, str(error))
             return AGAIN_AFTER_REFUSAL_S
         except FleetctlError as error:
@@ -103,19 +111,23 @@ class GangLoop:
         except Exception:  # a mistake of ours about one gang must not stop the others
             log.exception("a mistake in fleetctl; nothing is done for this gang", extra=self._about(seen))
             return AGAIN_AFTER_REFUSAL_S
-        self._complained = ""
+        self._refused = None
         return decided.wake_in
 
     async def _decide(self, seen: GangObject, writer: str) -> Plan:
         gang = views.gang_view(seen)
         if self._memory_of != (gang.uid, writer):  # another gang of that name, or another term of ours
             self._memory, self._memory_of = Memory(), (gang.uid, writer)
-        acceptance = await self._accept(seen, gang)
+        acceptance, monotonic = await self._accept(seen, gang), asyncio.get_running_loop().time()
+        refused, since = self._refused or ("", monotonic)
         snapshot = Snapshot(
             gang=gang,
             generation=seen.metadata.generation,
             status=seen.status,
-            members=views.members(gang, self._cache.pods(self._key), self._life),
+            members=views.members(gang, self._cache.pods(self._key), self._life, self._node),
+            zombies=self._zombies(gang),
+            refused=refused if monotonic >= since + REFUSED_BEFORE_TOLD_S else "",
+            monotonic=monotonic,
             now=self._clock.now(),
             writer=writer,
             fresh_ticket=secrets.token_hex(16),
@@ -138,9 +150,10 @@ class GangLoop:
         return found
 
     async def _complain(self, seen: GangObject, message: str) -> None:
-        """Tell the gang's owner what keeps us from acting, once."""
-        if message != self._complained:
-            self._complained = message
+        """Tell the gang's owner what keeps us from acting, once: the wording may change with every try."""
+        if self._refused is None:
+            log.error("%s", message, extra=self._about(seen))
+            self._refused = message, asyncio.get_running_loop().time()
             await self._executor.notify(seen, Notice("CannotAct", message, "Retry", "Warning"))
 
     def _say(self, seen: GangObject, decided: Plan) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from fleetctl.controller.resources import GangObject
 from fleetctl.gang import state
 from fleetctl.gang.identity import Gang
-from fleetctl.gang.pods import RESERVED_PREFIX
+from fleetctl.gang.pods import LABEL_ATTEMPT, RESERVED_PREFIX
 from fleetctl.kube import objects
 from fleetctl.stamps import unix_seconds
 
@@ -24,12 +24,17 @@ def pod_view(pod: objects.Pod, gang_uid: str) -> state.Pod:
     return state.Pod(
         name=meta.name,
         uid=meta.uid,
+        version=meta.resource_version,
+        attempt=_number(meta.labels.get(LABEL_ATTEMPT, "")),
         ours=any(owner.uid == gang_uid for owner in meta.owner_references),
         node=pod.spec.node_name,
         phase=status.phase or "Pending",
         reason=status.reason,
         message=status.message,
+        disruption=next((c.reason for c in status.conditions if c.type == "DisruptionTarget" and _true(c)), ""),
+        unschedulable=any(c.type == "PodScheduled" and c.reason == "Unschedulable" for c in status.conditions),
         deleting=meta.deletion_timestamp is not None,
+        finalizers=meta.finalizers,
         restarting_since=_restarting_since(status),
         containers=tuple(
             _container(s)
@@ -40,16 +45,42 @@ def pod_view(pod: objects.Pod, gang_uid: str) -> state.Pod:
     )
 
 
+def node_view(
+    name: str, node: objects.Node | None, *, gone: bool = False, silent: bool = False, still_s: float = 0.0
+) -> state.Node:
+    """A node as decisions see it. None: no such object is known; `gone`: because it was deleted."""
+    ready = next((c.status for c in node.status.conditions if c.type == "Ready"), "Unknown") if node else "Unknown"
+    return state.Node(
+        name=name,
+        exists=node is not None or not gone,
+        ready=ready,
+        taints=frozenset(taint.key for taint in node.spec.taints) if node else frozenset(),
+        silent=silent,
+        still_s=still_s,
+    )
+
+
 def members(
-    gang: Gang, pods: Mapping[str, objects.Pod], life: Callable[[str], state.Life | None]
+    gang: Gang,
+    pods: Mapping[str, objects.Pod],
+    life: Callable[[str], state.Life | None],
+    node: Callable[[str], state.Node | None],
 ) -> tuple[state.Member, ...]:
-    """Every rank, with its pod (by name) and the life of that very pod (by uid)."""
-    out = []
+    """Every rank, with its pod (by name), the node that is on, and the life of that very pod (by uid)."""
+    out, on = [], {name: node(name) for name in {pod.spec.node_name for pod in pods.values()} if name}
     for slot in gang.slots:
         pod = pods.get(slot.pod_name)
         view = pod_view(pod, gang.uid) if pod else None
-        said = life(view.uid) if view else None
-        out.append(state.Member(rank=slot.rank, pod_name=slot.pod_name, trainer=slot.trainer, pod=view, life=said))
+        out.append(
+            state.Member(
+                rank=slot.rank,
+                pod_name=slot.pod_name,
+                trainer=slot.trainer,
+                pod=view,
+                node=on.get(view.node) if view else None,
+                life=life(view.uid) if view else None,
+            )
+        )
     return tuple(out)
 
 
@@ -61,9 +92,17 @@ def _unfinished(init: objects.ContainerStatus) -> bool:
     return init.state.terminated is None or init.state.terminated.exit_code != 0
 
 
+def _number(label: str) -> int:
+    return int(label) if label.isdecimal() else 0
+
+
+def _true(condition: objects.Condition) -> bool:
+    return condition.status == "True"
+
+
 def _restarting_since(status: objects.PodStatus) -> state.Seconds | None:
     for condition in status.conditions:
-        if condition.type == "AllContainersRestarting" and condition.status == "True":
+        if condition.type == "AllContainersRestarting" and _true(condition):
             return unix_seconds(condition.last_transition_time)
     return None
 

@@ -5,17 +5,18 @@ one this table knows. It does not know budgets (plan.py asks budget.py before it
 carried out.
 
 The order of one recovery, each prefix of which is safe:
-    raise the target → reset who runs an earlier attempt, create who is missing → everyone at the barrier → ping with a
-    fresh ticket, each agent promises → commit the release with that ticket → release whoever holds it
+    raise the target, naming the pods that may be deleted → reset who runs an earlier attempt; meanwhile delete who is
+    named, create who is missing → everyone at the barrier → ping with a fresh ticket, each agent promises → commit the
+    release with that ticket → release whoever holds it
 Whether a life was released is a question of the ticket, never of which message arrived.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fleetctl.gang.pods import RESERVED_PREFIX
-from fleetctl.gang.spec import AttemptRecord
-from fleetctl.gang.state import Member, Pod, Promise, Verdict, ranges
+from fleetctl.gang.spec import REPLACING_MAX, AttemptRecord, Recovery, Replacing
+from fleetctl.gang.state import Member, Promise, Verdict, Zombie, ranges
 
 Incarnations = frozenset[tuple[str, str]]
 """The lives that stand at the barrier: (pod uid, life id)."""
@@ -31,7 +32,8 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """All that a step depends on. `writer` is who we are; `finished` that the gang has Completed or Failed."""
+    """All that a step depends on. `writer` is who we are; `finished` that the gang has Completed or Failed; `suspend`
+    that somebody asks for it; `coordinator` the rank that the others must reach."""
 
     record: AttemptRecord
     members: Sequence[Member]
@@ -39,6 +41,10 @@ class Situation:
     writer: str
     round: Round | None = None
     finished: bool = False
+    policy: Recovery = field(default_factory=Recovery)
+    suspend: bool = False
+    coordinator: int = 0
+    zombies: Sequence[Zombie] = ()
 
     @property
     def committed(self) -> Promise:
@@ -49,12 +55,59 @@ class Situation:
     def lives_at_barrier(self) -> Incarnations:
         return frozenset((m.life.uid, m.life.life_id) for m in self.members if m.life and m.at_barrier)
 
+    @property
+    def victims(self) -> tuple[tuple[Member, Verdict], ...]:
+        """Who must get a new pod, and has one that we would have to delete first."""
+        by_rank = {v.rank: v for v in self.verdicts if v.rung == "RecreatePod"}
+        pairs = ((m, by_rank[m.rank]) for m in self.members if m.rank in by_rank)
+        return tuple((m, v) for m, v in pairs if m.pod and (v.dead or not m.pod.deleting))
+
+    @property
+    def named(self) -> tuple[tuple[Member, Verdict], ...]:
+        """The victims that the record names."""
+        names = {(r.rank, r.uid) for r in self.record.replacing}
+        return tuple((m, v) for m, v in self.victims if m.pod and (m.rank, m.pod.uid) in names)
+
+    @property
+    def under_way(self) -> tuple[Replacing, ...]:
+        """Of what the record names, the pods that have no successor yet."""
+        here = {m.rank: m.pod.uid for m in self.members if m.pod}
+        return tuple(r for r in self.record.replacing if here.get(r.rank, r.uid) == r.uid)
+
+    @property
+    def unnamed(self) -> tuple[tuple[Member, Verdict], ...]:
+        """The victims to be named next: a record names only so many at a time."""
+        names = {(r.rank, r.uid) for r in self.record.replacing}
+        rest = tuple((m, v) for m, v in self.victims if m.pod and (m.rank, m.pod.uid) not in names)
+        return rest[: REPLACING_MAX - len(self.under_way)]
+
+    @property
+    def bad_nodes(self) -> frozenset[str]:
+        """The nodes judged bad in this recovery. A pod that has ended for good accuses nobody any more."""
+        now = {v.node for m, v in self.victims if v.node and m.pod and not m.pod.terminal}
+        return frozenset(now | {r.node for r in self.record.replacing if r.node})
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The nodes the gang is on, or was when this recovery began."""
+        return frozenset({m.pod.node for m in self.members if m.pod and m.pod.node}) | self.bad_nodes
+
+    def is_earlier(self, member: Member) -> bool:
+        """Whether the pod was made for an attempt that is over for good (suspended)."""
+        return member.pod is not None and member.pod.attempt < self.record.replace_created_before
+
+    def reaches_coordinator(self, member: Member) -> bool:
+        """Whether the pod has proved the path to the coordinator's pod, which may have moved."""
+        pod = next(m.pod for m in self.members if m.rank == self.coordinator)
+        return member.rank == self.coordinator or bool(member.life and pod and member.life.reaches == pod.uid)
+
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Nothing to do. `because` says why, in words."""
+    """Nothing to do. `because` says why, in words; `running` that all ranks run."""
 
     because: str
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +117,31 @@ class TakeOver:
 
 @dataclass(frozen=True, slots=True)
 class RaiseTarget:
-    """Begin attempt `target + 1`. Without a verdict it is the gang's first."""
+    """Begin attempt `target + 1`, naming the pods that may be deleted. Without a verdict it is the gang's first, or the
+    first after it was suspended."""
 
     verdict: Verdict | None
+    victims: tuple[tuple[Member, Verdict], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NameVictims:
+    """Name further pods that may be deleted, at the same target."""
+
+    victims: tuple[tuple[Member, Verdict], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Bring every member's current life to the barrier."""
+    """Bring every member's current life to the barrier. `prove`: who stands there and must still reach the coordinator.
+
+    `delete` are named by the record, with the verdict that still holds; None for those of a suspended gang.
+    """
 
     create: tuple[Member, ...]
+    delete: tuple[tuple[Member, Verdict | None], ...]
     reset: tuple[Member, ...]
+    prove: tuple[Member, ...]
     missing: tuple[Member, ...]
 
 
@@ -101,6 +168,27 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspend:
+    """Record that all pods made so far may be deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Delete the pods of a suspended gang."""
+
+    delete: tuple[tuple[Member, Verdict | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Only say what would be done. `alone`: who restarted by itself and is let in alone; `create`: who has no pod."""
+
+    verdict: Verdict
+    alone: tuple[Member, ...]
+    create: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Complete:
     """Every rank of the attempt exited 0."""
 
@@ -117,10 +205,12 @@ class Hold:
     """Something is wrong that we deliberately do not act on; the sentence says what would end it."""
 
     because: str
+    reason: str = "NeedsSomebody"
 
 
 Step = (
-    Rest | TakeOver | RaiseTarget | Gather | PingRound | CommitRelease | Release | Complete | Fail | Hold
+    Rest | TakeOver | RaiseTarget | NameVictims | Gather | PingRound | CommitRelease | Release
+    | Suspend | Clear | Report | Complete | Fail | Hold
 )  # fmt: skip
 
 
@@ -147,12 +237,33 @@ def somebody_holds_our_name(s: Situation) -> bool:
     return any(m.pod is not None and not m.pod.ours and not m.pod.deleting for m in s.members)
 
 
+def suspend_asked(s: Situation) -> bool:
+    return s.suspend
+
+
+def suspended(s: Situation) -> bool:
+    return s.record.replace_created_before > s.record.target
+
+
+def running_freely(s: Situation) -> bool:
+    return not suspended(s)
+
+
 def gathering(s: Situation) -> bool:
     return s.record.target > s.record.released
 
 
 def running(s: Situation) -> bool:
     return s.record.target == s.record.released
+
+
+def paused(s: Situation) -> bool:
+    """Paused says nothing about a gang that has never run."""
+    return s.policy.paused and s.record.released > 0
+
+
+def observing(s: Situation) -> bool:
+    return s.policy.mode == "Observe"
 
 
 def something_fatal(s: Situation) -> bool:
@@ -163,24 +274,31 @@ def everyone_succeeded(s: Situation) -> bool:
     return all(m.succeeded for m in s.members)
 
 
-def a_pod_cannot_come_back(s: Situation) -> bool:
-    return any(_terminal(m) for m in s.members)
-
-
-def a_pod_failed(s: Situation) -> bool:
-    return any(m.pod is not None and m.pod.phase == "Failed" for m in s.members)
+def an_image_has_no_shell(s: Situation) -> bool:
+    return any(_failed_to_start_ours(m) for m in s.members)
 
 
 def something_failed(s: Situation) -> bool:
     return bool(s.verdicts)
 
 
+def too_much_is_bad(s: Situation) -> bool:
+    harm = any(v.node and m.pod and not m.pod.terminal for m, v in s.victims)
+    return harm and len(s.bad_nodes) > s.policy.bad_nodes_allowed(len(s.nodes))
+
+
+def somebody_unnamed(s: Situation) -> bool:
+    return bool(s.unnamed)
+
+
 def somebody_entitled_waits(s: Situation) -> bool:
     return bool(_entitled(s))
 
 
-def everyone_at_barrier(s: Situation) -> bool:
-    return all(m.at_barrier for m in s.members)
+def everyone_present(s: Situation) -> bool:
+    """All stand at the barrier, to stay, and nobody else's trainer runs in a rank's name."""
+    stay = all(m.at_barrier and not s.is_earlier(m) and s.reaches_coordinator(m) for m in s.members)
+    return stay and not s.victims and not any(z.runs for z in s.zombies)
 
 
 def everyone_promised(s: Situation) -> bool:
@@ -200,7 +318,7 @@ def rest_deposed(s: Situation) -> Step:
 
 
 def rest_running(s: Situation) -> Step:
-    return Rest(f"{len(s.members)} ranks run attempt {s.record.released}")
+    return Rest(f"{len(s.members)} ranks run attempt {s.record.released}", running=True)
 
 
 def take_over(s: Situation) -> Step:
@@ -219,8 +337,28 @@ def complete(s: Situation) -> Step:
     return Complete()
 
 
+def suspend(s: Situation) -> Step:
+    return Suspend()
+
+
+def clear(s: Situation) -> Step:
+    return Clear(_earlier(s))
+
+
 def raise_target(s: Situation) -> Step:
-    return RaiseTarget(s.verdicts[0])
+    return RaiseTarget(s.verdicts[0], s.unnamed)
+
+
+def name_victims(s: Situation) -> Step:
+    return NameVictims(s.unnamed)
+
+
+def report(s: Situation) -> Step:
+    return Report(
+        s.verdicts[0],
+        alone=tuple(m for m in s.members if m.at_barrier and not m.holds(s.committed)),
+        create=tuple(m for m in s.members if m.pod is None),
+    )
 
 
 def hold_for_foreign_pod(s: Situation) -> Step:
@@ -231,14 +369,27 @@ def hold_for_foreign_pod(s: Situation) -> Step:
     )
 
 
-def hold_for_terminal_pod(s: Situation) -> Step:
-    stuck = [m for m in s.members if _terminal(m)]
-    first = stuck[0].pod
-    assert first is not None  # noqa: S101  (_terminal looked)
-    why = _why_terminal(first)
+def hold_for_image_without_shell(s: Situation) -> Step:
+    stuck = [m for m in s.members if _failed_to_start_ours(m)]
+    init = stuck[0].pod and stuck[0].pod.preparing
+    assert init is not None  # noqa: S101  (_failed_to_start_ours looked)
     return Hold(
-        f"rank {ranges(m.rank for m in stuck)}: pod {first.name} has {first.phase}{f' ({why})' if why else ''} "
-        "and cannot restart in place; delete it to have it created anew"
+        f"rank {ranges(m.rank for m in stuck)}: init container {init.name} of pod {stuck[0].pod_name} could not start: "
+        "does its image have no /bin/sh? Make the gang anew with lifeImage of the group set to one that has"
+    )
+
+
+def hold_while_paused(s: Situation) -> Step:
+    return Hold("spec.recovery.paused is true: nothing is done until it is false", "Paused")
+
+
+def hold_above_ceiling(s: Situation) -> Step:
+    nodes, bad = s.nodes, sorted(s.bad_nodes)
+    return Hold(
+        f"{len(bad)} of {len(nodes)} nodes are judged bad ({', '.join(bad[:8])}{', …' if len(bad) > 8 else ''}), more "
+        f"than the {s.policy.bad_nodes_allowed(len(nodes))} that spec.recovery.unhealthyCeiling allows: nothing is "
+        f"deleted until they come back or it is raised; {s.verdicts[0].because}",
+        "UnhealthyCeiling",
     )
 
 
@@ -259,14 +410,12 @@ def ping(s: Situation) -> Step:
 
 
 def gather(s: Situation) -> Step:
-    behind = tuple(
-        m
-        for m in s.members
-        if m.life and m.life.connected and not m.life.leaving and 0 < m.life.attempt < s.record.target
-    )
+    coordinator = next(m for m in s.members if m.rank == s.coordinator)
     return Gather(
         create=tuple(m for m in s.members if m.pod is None),
-        reset=behind,
+        delete=(*s.named, *_earlier(s)),
+        reset=tuple(m for m in s.members if _is_behind(s, m)),
+        prove=tuple(m for m in s.members if coordinator.at_barrier and m.at_barrier and not s.reaches_coordinator(m)),
         missing=tuple(m for m in s.members if not m.at_barrier),
     )
 
@@ -279,16 +428,24 @@ STEPS: tuple[
     ((written_by_a_later_leader,), rest_deposed),
     ((written_by_another,), take_over),
     ((somebody_holds_our_name,), hold_for_foreign_pod),
+    ((suspend_asked, running_freely), suspend),
+    ((suspend_asked,), clear),
     ((never_started,), start),
+    ((suspended,), start),
     ((something_fatal,), fail),
     ((running, everyone_succeeded), complete),
-    ((running, a_pod_failed), hold_for_terminal_pod),
+    ((an_image_has_no_shell,), hold_for_image_without_shell),
+    ((running, paused, somebody_entitled_waits), release),
+    ((paused,), hold_while_paused),
+    ((running, observing, something_failed), report),
+    ((running, too_much_is_bad), hold_above_ceiling),
     ((running, something_failed), raise_target),
     ((running, somebody_entitled_waits), release),
     ((running,), rest_running),
-    ((gathering, a_pod_cannot_come_back), hold_for_terminal_pod),
-    ((gathering, everyone_at_barrier, everyone_promised), commit),
-    ((gathering, everyone_at_barrier), ping),
+    ((gathering, too_much_is_bad), hold_above_ceiling),
+    ((gathering, somebody_unnamed), name_victims),
+    ((gathering, everyone_present, everyone_promised), commit),
+    ((gathering, everyone_present), ping),
     ((gathering,), gather),
 )
 
@@ -301,18 +458,23 @@ def step(situation: Situation) -> Step:
     return Hold(f"the record makes no sense: target {situation.record.target} < released {situation.record.released}")
 
 
-def _terminal(member: Member) -> bool:
-    return member.pod is not None and member.pod.terminal
+def _is_behind(s: Situation, member: Member) -> bool:
+    life = member.life
+    speaks = life is not None and life.connected and not life.leaving
+    return speaks and life is not None and 0 < life.attempt < s.record.target and not s.is_earlier(member)
 
 
-def _why_terminal(pod: Pod) -> str:
-    failed = pod.preparing
-    if failed is None or failed.ended is None:
-        return pod.reason or pod.message
-    why = f"init container {failed.name} exited {failed.ended.exit_code}, {failed.ended.reason}"
-    if failed.ended.reason == "StartError" and failed.name.startswith(RESERVED_PREFIX):
-        why += ": does its image have no /bin/sh? Set lifeImage of the group to one that has"
-    return why
+def _earlier(s: Situation) -> tuple[tuple[Member, Verdict | None], ...]:
+    """The pods of a suspended gang that nobody deletes yet."""
+    dead = {v.rank: v for v in s.verdicts if v.dead}
+    return tuple(
+        (m, dead.get(m.rank)) for m in s.members if m.pod and s.is_earlier(m) and (not m.pod.deleting or m.rank in dead)
+    )
+
+
+def _failed_to_start_ours(member: Member) -> bool:
+    init = member.pod.preparing if member.pod and member.pod.terminal else None
+    return bool(init and init.ended and init.ended.reason == "StartError" and init.name.startswith(RESERVED_PREFIX))
 
 
 def _entitled(s: Situation) -> tuple[Member, ...]:

@@ -41,6 +41,11 @@ class Gang:
         return tuple(out)
 
     @cached_property
+    def ranks(self) -> dict[str, int]:
+        """Rank by name of its pod."""
+        return {slot.pod_name: slot.rank for slot in self.slots}
+
+    @cached_property
     def coordinator(self) -> Slot:
         """The rank that the others connect to."""
         wanted = self.spec.coordinator

@@ -7,7 +7,7 @@ The order in a pod is the protocol (design: the rendezvous):
     the user's init containers and sidecars → images pulled → life id → agent (holds the gate) → the user's containers
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fleetctl.gang import spec
@@ -20,10 +20,13 @@ LIFE = "fleetctl-life"
 RESERVED_PREFIX = "fleetctl-"
 RESTART_EXIT_CODE = 88
 PROBE_PORT = 28100
+GATE_PORT = "fleetctl-gate"
 AGENT_USER = 65532
 
 AGENT_DIR = "/fleetctl/agent"
 SHARED_DIR = "/fleetctl/shared"
+PROGRESS_DIR = "/fleetctl/progress"
+PROGRESS_FILE = f"{PROGRESS_DIR}/step"
 CREDENTIALS_DIR = "/fleetctl/credentials"
 AUDIENCE = "fleetctl"
 
@@ -36,8 +39,18 @@ LABEL_ATTEMPT = f"{spec.GROUP}/attempt"
 WRITE_LIFE_ID = f'read -r id </proc/sys/kernel/random/uuid && echo "$id" >{AGENT_DIR}/life'
 
 
-def pod(gang: Gang, slot: Slot, attempt: int, *, agent_image: str, rendezvous: str, server_name: str) -> Body:
-    """The pod of one rank. `rendezvous` is host:port; `server_name` is the name in its certificate."""
+def pod(
+    gang: Gang,
+    slot: Slot,
+    attempt: int,
+    *,
+    agent_image: str,
+    rendezvous: str,
+    server_name: str,
+    avoid: Collection[str] = (),
+) -> Body:
+    """The pod of one rank. `rendezvous` is host:port; `server_name` is the name in its certificate; `avoid` are names
+    of nodes that it must not be placed on."""
     template = slot.group.template
     user = template["spec"]
     containers = [_regular(gang, slot, c) for c in user["containers"]]
@@ -58,6 +71,10 @@ def pod(gang: Gang, slot: Slot, attempt: int, *, agent_image: str, rendezvous: s
         ],
         "containers": containers,
     }
+    if avoid:
+        body["affinity"] = _away_from(avoid, user.get("affinity"))
+    if user.get("hostNetwork") and not user.get("dnsPolicy"):
+        body["dnsPolicy"] = "ClusterFirstWithHostNet"  # else the agent cannot find the controller's Service
     metadata = template.get("metadata") or {}
     labels = {
         **(metadata.get("labels") or {}),
@@ -85,7 +102,10 @@ def services(gang: Gang) -> list[Body]:
     coordinator = {
         "publishNotReadyAddresses": True,
         "selector": ranks | {LABEL_RANK: str(gang.coordinator.rank)},
-        "ports": [{"name": "coordinator", "port": gang.spec.coordinator.port}],
+        "ports": [
+            {"name": "coordinator", "port": gang.spec.coordinator.port},
+            {"name": GATE_PORT, "port": PROBE_PORT},
+        ],
     }
     return [
         {"apiVersion": "v1", "kind": "Service", "metadata": _companion(gang, gang.name), "spec": headless},
@@ -131,6 +151,7 @@ def environment(gang: Gang, slot: Slot) -> dict[str, str]:
         "FLEETCTL_SIZE": str(gang.spec.size),
         "FLEETCTL_COORDINATOR": f"{address}:{port}",
         "FLEETCTL_ATTEMPT_FILE": f"{SHARED_DIR}/attempt",
+        "FLEETCTL_PROGRESS_FILE": PROGRESS_FILE,
         "PET_NNODES": str(gang.spec.size),
         "PET_NODE_RANK": str(slot.rank),
         "PET_MASTER_ADDR": address,
@@ -161,23 +182,50 @@ _TOLERATIONS: tuple[Body, ...] = tuple(
 )
 
 
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def _away_from(nodes: Collection[str], affinity: Any) -> Any:
+    """The user's affinity, and none of these nodes. A misshapen one stays as it is: the API server names it better."""
+    # the API takes one value per requirement on a field
+    ours = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(nodes)]
+    try:
+        own = affinity or {}
+        of_nodes = own.get("nodeAffinity") or {}
+        required = of_nodes.get(_REQUIRED) or {}
+        terms = [_narrowed(term or {}, ours) for term in required.get("nodeSelectorTerms") or ()]
+    except (AttributeError, TypeError):
+        return affinity
+    required = {**required, "nodeSelectorTerms": terms or [{"matchFields": ours}]}
+    return {**own, "nodeAffinity": {**of_nodes, _REQUIRED: required}}
+
+
+def _narrowed(term: Body, fields: list[Body]) -> Body:
+    if not (term.get("matchFields") or term.get("matchExpressions")):
+        return term  # an empty term matches no node, and must not begin to
+    return {**term, "matchFields": [*(term.get("matchFields") or ()), *fields]}
+
+
 def _volumes(gang: Gang) -> list[Body]:
     token = {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
     bundle = {"configMap": {"name": authority_name(gang), "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
     return [
         {"name": "fleetctl-agent", "emptyDir": {}},
         {"name": "fleetctl-shared", "emptyDir": {}},
+        {"name": "fleetctl-progress", "emptyDir": {}},
         {"name": "fleetctl-credentials", "projected": {"sources": [token, bundle], "defaultMode": 0o444}},
     ]
 
 
 _SHARED_MOUNT = {"name": "fleetctl-shared", "mountPath": SHARED_DIR}
+_PROGRESS_MOUNT = {"name": "fleetctl-progress", "mountPath": PROGRESS_DIR}
 
 
 def _regular(gang: Gang, slot: Slot, container: Body) -> Body:
     """A regular container of the user's: the rank's environment, and restart rules unless it has its own."""
     out = _as_member(gang, slot, container)
-    out["volumeMounts"] = [*(container.get("volumeMounts") or ()), {**_SHARED_MOUNT, "readOnly": True}]
+    ours = [{**_SHARED_MOUNT, "readOnly": True}, _PROGRESS_MOUNT]
+    out["volumeMounts"] = [*(container.get("volumeMounts") or ()), *ours]
     declared = container.get("restartPolicyRules") or []
     if container["name"] == slot.trainer or not (declared or container.get("restartPolicy")):
         out["restartPolicy"] = "Never"
@@ -255,6 +303,9 @@ def _agent(gang: Gang, slot: Slot, image: str, rendezvous: str, server_name: str
         "FLEETCTL_STATE_DIR": AGENT_DIR,
         "FLEETCTL_SHARED_DIR": SHARED_DIR,
         "FLEETCTL_CREDENTIALS_DIR": CREDENTIALS_DIR,
+        "FLEETCTL_PROGRESS_FILE": PROGRESS_FILE,
+        "FLEETCTL_COORDINATOR_GATE": f"{coordinator_service(gang)}:{PROBE_PORT}",
+        "FLEETCTL_COORDINATOR_POD": gang.coordinator.pod_name,
     }
     return {
         "name": AGENT,
@@ -263,7 +314,7 @@ def _agent(gang: Gang, slot: Slot, image: str, rendezvous: str, server_name: str
         "restartPolicy": "Always",
         "restartPolicyRules": [_restart_all("In", [RESTART_EXIT_CODE])],
         "env": [{"name": k, "value": v} for k, v in settings.items()],
-        "ports": [{"name": "fleetctl-gate", "containerPort": PROBE_PORT}],
+        "ports": [{"name": GATE_PORT, "containerPort": PROBE_PORT}],
         # The agent holds its answer until the release, so this does not wait for the probe's next tick. The threshold
         # never trips: a rank may wait at the barrier for as long as it takes.
         "startupProbe": {
@@ -284,7 +335,8 @@ def _agent(gang: Gang, slot: Slot, image: str, rendezvous: str, server_name: str
         },
         "volumeMounts": [
             {"name": "fleetctl-agent", "mountPath": AGENT_DIR},
-            {"name": "fleetctl-shared", "mountPath": SHARED_DIR},
+            _SHARED_MOUNT,
+            {**_PROGRESS_MOUNT, "readOnly": True},
             {"name": "fleetctl-credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True},
         ],
     }

@@ -85,10 +85,18 @@ class ApplicationBudget(Model, frozen=True):
     ] = 3
 
 
+class NodeBudget(Model, frozen=True):
+    """How often the gang may restart because of machines, or because somebody took its pods away."""
+
+    restarts: Annotated[int, Meta(ge=0, description="Restarts allowed within the window.")] = 100
+    within_hours: Annotated[int, Meta(ge=1, le=168, description="Length of the window, hours.")] = 24
+
+
 class Budgets(Model, frozen=True):
     """Restart budgets by the kind of cause."""
 
     application: ApplicationBudget = field(default_factory=ApplicationBudget)
+    node: NodeBudget = field(default_factory=NodeBudget)
 
 
 class Match(Model, frozen=True):
@@ -109,6 +117,31 @@ class UserRule(Model, frozen=True):
 class Recovery(Model, frozen=True):
     """How to recover, and when to stop trying."""
 
+    mode: Annotated[
+        Literal["Enforce", "Observe"],
+        Meta(
+            description="Enforce: recover. Observe: decide and report only; a rank that restarted by itself is let in "
+            "alone. A recovery that has begun is finished in either."
+        ),
+    ] = "Enforce"
+    paused: Annotated[
+        bool, Meta(description="Stop acting at once, whatever is under way; nothing is restarted, deleted or released.")
+    ] = False
+    in_place_deadline_seconds: Annotated[
+        int, Meta(ge=5, description="A rank that does not come back in place for so long gets a new pod.")
+    ] = 120
+    recreate_deadline_seconds: Annotated[
+        int, Meta(ge=5, description="A new pod that does not come up on its node for so long is replaced elsewhere.")
+    ] = 900
+    unhealthy_ceiling: Annotated[
+        str,
+        Meta(
+            pattern="^(100|[1-9]?[0-9])%$",
+            max_length=4,
+            description="The share of the gang's nodes that may be judged bad at once; above it nothing is deleted and "
+            "the gang is Held. One node is always allowed.",
+        ),
+    ] = "20%"
     budgets: Budgets = field(default_factory=Budgets)
     rules: Annotated[list[UserRule], Meta(max_length=20, description="First match wins.")] = field(default_factory=list)
 
@@ -116,6 +149,10 @@ class Recovery(Model, frozen=True):
     def fatal_codes(self) -> frozenset[int]:
         """Exit codes of the trainer that end the gang: they must leave a Failed pod, with the code on record."""
         return frozenset(code for rule in self.rules for code in rule.match.exit_codes)
+
+    def bad_nodes_allowed(self, nodes: int) -> int:
+        """How many of so many nodes may be judged bad at once."""
+        return max(1, nodes * int(self.unhealthy_ceiling.removesuffix("%")) // 100)
 
 
 class GangSpec(Model, frozen=True):
@@ -155,6 +192,7 @@ class GangSpec(Model, frozen=True):
         ),
     ]
     coordinator: Coordinator = field(default_factory=Coordinator)
+    suspend: Annotated[bool, Meta(description="Delete the gang's pods and keep its record, until it is false.")] = False
     recovery: Recovery = field(default_factory=Recovery)
 
     @property
@@ -166,23 +204,38 @@ class GangSpec(Model, frozen=True):
 class Cause(Model, frozen=True):
     """Why an attempt began, in words a person can check."""
 
-    scope: Literal["Start", "Container", "Node", "Unknown"]
+    scope: Literal["Start", "Resume", "Container", "Node", "Unknown"]
     rule: str
     message: str
     rank: int | None = None
+
+
+REPLACING_MAX = 64
+
+
+class Replacing(Model, frozen=True):
+    """A pod that may be deleted; its successor must avoid `node`, unless that is empty."""
+
+    rank: int
+    uid: str
+    node: str = ""
 
 
 class AttemptRecord(Model, frozen=True):
     """The one durable truth about the gang's attempts. Written by compare-and-swap only.
 
     `target` is the attempt the gang must reach, `released` the one trainers may run; 0 before the first start. `ticket`
-    is held by exactly the lives that were released. `writer` is leader identity / lease transitions.
+    is held by exactly the lives that were released. `replacing` names the pods that may be deleted on the way to the
+    target; so does `replace_created_before`: all that were created for an earlier attempt. `writer` is leader identity
+    / lease transitions.
     """
 
     target: int = 0
     released: int = 0
     ticket: str = ""
     cause: Cause | None = None
+    replacing: Annotated[list[Replacing], Meta(max_length=REPLACING_MAX)] = field(default_factory=list)
+    replace_created_before: int = 0
     writer: str = ""
     started_at: str = ""
     released_at: str = ""
@@ -202,10 +255,17 @@ class ApplicationSpend(Model, frozen=True):
     since_progress: int = 0
 
 
+class NodeSpend(Model, frozen=True):
+    """What has been spent: restarts by hour (`2026-11-21T03`)."""
+
+    hours: dict[str, int] = field(default_factory=dict)
+
+
 class Spend(Model, frozen=True):
     """What has been spent of `spec.recovery.budgets`."""
 
     application: ApplicationSpend = field(default_factory=ApplicationSpend)
+    node: NodeSpend = field(default_factory=NodeSpend)
 
 
 class Seconds(Model, frozen=True):
@@ -219,13 +279,14 @@ class Seconds(Model, frozen=True):
 
 
 class Recovered(Model, frozen=True):
-    """One finished recovery."""
+    """One finished recovery. `recreated`: the ranks that got new pods, as ranges."""
 
     attempt: int
     cause: Cause
-    rung: Literal["Start", "InPlace"]
+    rung: Literal["Start", "Resume", "InPlace", "RecreatePod"]
     at: str
     seconds: Seconds
+    recreated: str = ""
 
 
 class Condition(Model, frozen=True):

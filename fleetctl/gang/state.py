@@ -26,7 +26,8 @@ class Life:
 
     `attempt` is the attempt this life was released into, 0 while it waits at the barrier. `leaving` is true once the
     agent said goodbye (SIGTERM). A `Life` exists only while its stream is open or has just been lost; `connected`
-    tells which.
+    tells which. `silent`: nothing was heard for two beats, or the stream broke off unexpectedly. `reaches`: uid of the
+    coordinator's pod that this pod has reached through the coordinator's Service.
     """
 
     uid: str
@@ -36,6 +37,8 @@ class Life:
     promise: Promise | None = None
     leaving: bool = False
     connected: bool = True
+    silent: bool = False
+    reaches: str = ""
 
     @property
     def waits(self) -> bool:
@@ -66,19 +69,25 @@ class Container:
 class Pod:
     """A member's pod as the API server knows it.
 
-    `restarting_since`: when the condition AllContainersRestarting became True, None while it is not.
-    `containers`: the user's regular ones and sidecars; `preparing`: the init container the pod is at, or that failed,
-    ours included.
+    `version` is its resourceVersion; `attempt` the one it was created for. `disruption`: the reason of its condition
+    DisruptionTarget (an eviction, a preemption). `restarting_since`: when the condition AllContainersRestarting became
+    True, None while it is not. `containers`: the user's regular ones and sidecars; `preparing`: the init container the
+    pod is at, or that failed, ours included.
     """
 
     name: str
     uid: str
+    version: str = ""
+    attempt: int = 0
     ours: bool = True
     node: str = ""
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
+    disruption: str = ""
+    unschedulable: bool = False
     deleting: bool = False
+    finalizers: tuple[str, ...] = ()
     restarting_since: Seconds | None = None
     containers: tuple[Container, ...] = ()
     preparing: Container | None = None
@@ -89,13 +98,34 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A machine that a member is bound to, as far as anybody can tell.
+
+    `exists`: there is a Node object; `ready` the status of its condition Ready; `taints` their keys. `silent`: no agent
+    on it can be heard, though at least one should be. `still_s`: for how long its kubelet's Lease was seen not to move
+    while another node's did; seconds of our own observation, begun anew by any progress of the gang.
+    """
+
+    name: str
+    exists: bool = True
+    ready: str = "True"
+    taints: frozenset[str] = frozenset()
+    silent: bool = False
+    still_s: Seconds = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One rank: its pod and what its agent said of the pod's current life. `trainer` is the container's name."""
+    """One rank: its pod, the node that is bound to, and what its agent said of the pod's current life.
+
+    `trainer` is the container's name.
+    """
 
     rank: int
     pod_name: str
     trainer: str
     pod: Pod | None = None
+    node: Node | None = None
     life: Life | None = None
 
     @property
@@ -122,10 +152,28 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Zombie:
+    """A pod of that rank that was deleted or replaced and yet has an agent that speaks: perhaps its node was frozen."""
+
+    rank: int
+    life: Life
+
+    @property
+    def runs(self) -> bool:
+        """Whether its trainer may be running now."""
+        return not self.life.waits and not self.life.silent
+
+
+Rung = Literal["InPlace", "RecreatePod"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What failed, judged from evidence. `fatal`: a user rule says that the gang must end.
 
-    `scope` is where the fault lies: in a Container on a good machine, in the Node, or Unknown (never destructive).
+    `scope` is where the fault lies: in a Container on a good machine, in the Node, or Unknown. `rung` is how hard it
+    must be hit: RecreatePod if the pod cannot come back in place. `node` is the machine that the next pod must avoid;
+    `dead` that it is proven dead, so that nobody there needs to be waited for.
     """
 
     scope: Literal["Container", "Node", "Unknown"]
@@ -134,6 +182,9 @@ class Verdict:
     because: str
     since: Seconds = 0
     fatal: bool = False
+    rung: Rung = "InPlace"
+    node: str = ""
+    dead: bool = False
 
 
 def ranges(ranks: Iterable[int]) -> str:

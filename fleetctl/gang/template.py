@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.pods import RESERVED_PREFIX, RESTART_EXIT_CODE
+from fleetctl.gang.pods import PROBE_PORT, RESERVED_PREFIX, RESTART_EXIT_CODE
 
 Body = dict[str, Any]
 
@@ -27,17 +27,17 @@ class Problem:
 
 def problems(gang: Gang) -> list[Problem]:
     """Why pods cannot be made from this gang's templates; empty if they can."""
-    return [p for number, slot in _groups(gang) for p in _of_group(gang, slot, f"spec.groups[{number}].template.spec")]
+    found = [p for number, slot in _groups(gang) for p in _of_group(gang, slot, f"spec.groups[{number}].template.spec")]
+    if gang.spec.coordinator.port == PROBE_PORT:
+        found.append(
+            Problem("spec.coordinator.port", f"fleetctl's agent listens on port {PROBE_PORT}: use another one")
+        )
+    return found
 
 
 def warnings(gang: Gang) -> list[Problem]:
     """What works, but not as its author may think."""
-    return [
-        warning
-        for number, slot in _groups(gang)
-        for path, container in _containers(slot, f"spec.groups[{number}].template.spec")
-        for warning in _doubts(path, container)
-    ]
+    return [w for number, slot in _groups(gang) for w in _doubts(slot, f"spec.groups[{number}].template.spec")]
 
 
 def _groups(gang: Gang) -> Iterator[tuple[int, Slot]]:
@@ -170,7 +170,17 @@ def _of_rule(gang: Gang, path: str, rule: Body) -> Iterator[Problem]:
             )
 
 
-def _doubts(path: str, container: Body) -> Iterator[Problem]:
+def _doubts(slot: Slot, path: str) -> Iterator[Problem]:
+    if slot.group.template["spec"].get("hostNetwork"):
+        yield Problem(
+            f"{path}.hostNetwork",
+            f"one rank a node: fleetctl's agent listens on port {PROBE_PORT} of the node's network",
+        )
+    for field, container in _containers(slot, path):
+        yield from _doubts_about(field, container)
+
+
+def _doubts_about(path: str, container: Body) -> Iterator[Problem]:
     if (container.get("lifecycle") or {}).get("preStop"):
         yield Problem(f"{path}.lifecycle.preStop", "is not run when a pod restarts in place (RestartAllContainers)")
     if container.get("imagePullPolicy") == "Always":

@@ -16,7 +16,8 @@ class PodIdentity:
 
 
 class Admission(Enum):
-    MEMBER = auto()  # a pod of a gang; superseded ones too, so that they can be reset
+    MEMBER = auto()  # a pod of a gang, and not superseded
+    SUPERSEDED = auto()  # was one, but was deleted or replaced: it may stay to be reset, and nothing else
     NOT_YET = auto()  # our view may be behind: the agent tries again
     STRANGER = auto()  # never was a member
 

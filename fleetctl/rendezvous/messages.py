@@ -49,7 +49,9 @@ class Hello(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """Still here."""
+    """Still here. `step` is the trainer's, if it tells."""
+
+    step: int | None = None
 
 
 class Pong(NamedTuple):
@@ -63,6 +65,12 @@ class Released(NamedTuple):
     """The gate is open for this attempt."""
 
     attempt: int
+
+
+class Proved(NamedTuple):
+    """The coordinator's Service leads to this life."""
+
+    life_id: str
 
 
 class Bye(NamedTuple):
@@ -97,6 +105,12 @@ class Reset(NamedTuple):
     attempt: int
 
 
+class Prove(NamedTuple):
+    """Dial the coordinator's agent through its Service until it answers with this life id."""
+
+    life_id: str
+
+
 class NotLeader(NamedTuple):
     """`address` is the leader's, or empty if it is not known."""
 
@@ -111,17 +125,17 @@ class Refused(NamedTuple):
     reason: str
 
 
-FromAgent = Hello | Beat | Pong | Released | Bye
-FromController = Welcome | BeatAck | Ping | Release | Reset | NotLeader | TryAgain | Refused
+FromAgent = Hello | Beat | Pong | Released | Proved | Bye
+FromController = Welcome | BeatAck | Ping | Release | Reset | Prove | NotLeader | TryAgain | Refused
 Message = FromAgent | FromController
 
-FROM_AGENT: tuple[type[FromAgent], ...] = (Hello, Beat, Pong, Released, Bye)
+FROM_AGENT: tuple[type[FromAgent], ...] = (Hello, Beat, Pong, Released, Proved, Bye)
 FROM_CONTROLLER: tuple[type[FromController], ...] = (
-    Welcome, BeatAck, Ping, Release, Reset, NotLeader, TryAgain, Refused,
+    Welcome, BeatAck, Ping, Release, Reset, Prove, NotLeader, TryAgain, Refused,
 )  # fmt: skip
 _NAMES = {
-    Hello: "hello", Beat: "beat", Pong: "pong", Released: "released", Bye: "bye",
-    Welcome: "welcome", BeatAck: "beat-ack", Ping: "ping", Release: "release", Reset: "reset",
+    Hello: "hello", Beat: "beat", Pong: "pong", Released: "released", Proved: "proved", Bye: "bye",
+    Welcome: "welcome", BeatAck: "beat-ack", Ping: "ping", Release: "release", Reset: "reset", Prove: "prove",
     NotLeader: "not-leader", TryAgain: "try-again", Refused: "refused",
 }  # fmt: skip
 _TYPES = {name: kind for kind, name in _NAMES.items()}
@@ -168,6 +182,10 @@ def _whole(value: object, where: str) -> int:
     return value
 
 
+def _whole_or_none(value: object, where: str) -> int | None:
+    return None if value is None else _whole(value, where)
+
+
 def _number(value: object, where: str) -> float:
     if type(value) not in (int, float) or not 0 <= value < _HIGHEST:  # type: ignore[operator]  # refuses 1e999 too
         raise ProtocolError(f"{where} is not a number")
@@ -192,6 +210,7 @@ def _promised(value: object, where: str) -> Promised | None:
 
 _CHECKS: dict[Any, Callable[[object, str], object]] = {
     int: _whole,
+    int | None: _whole_or_none,
     float: _number,
     str: _text,
     Promised | None: _promised,

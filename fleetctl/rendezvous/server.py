@@ -5,8 +5,11 @@ asked of the controller. It keeps one promise by itself, the freshness rule: **a
 the pong for its ticket arrived, and never behind a Ping for it.** Both in the socket of a paused agent would be obeyed
 whenever that agent wakes: it would have ponged a moment before.
 
-Asking twice is harmless: `ping`, `release` and `reset` do not block, do nothing on a stream that is gone, and repeat
-the same line at most once a second. They are level-triggered: ask again while the answer has not come.
+Asking twice is harmless: `ping`, `release`, `reset` and `prove` do not block, do nothing on a stream that is gone, and
+repeat the same line at most once a second. They are level-triggered: ask again while the answer has not come.
+
+A **superseded** pod was deleted or replaced, and yet its agent speaks: perhaps its node was frozen. It is parked, so
+that it stays quiet and can be reset, and is told nothing else. As a life it does not count: `life` does not know it.
 """
 
 import asyncio
@@ -26,10 +29,13 @@ from fleetctl.rendezvous.messages import (
     Bye,
     FromController,
     Hello,
+    Message,
     NotLeader,
     Ping,
     Pong,
     ProtocolError,
+    Prove,
+    Proved,
     Refused,
     Release,
     Released,
@@ -41,7 +47,8 @@ from fleetctl.rendezvous.messages import (
 )
 
 HELLO_S = 5.0
-SILENT_BEATS = 3
+SILENT_BEATS = 2
+GONE_BEATS = 3
 FRESH_S = 4.0  # an agent obeys for 5 s after its pong (agent/machine.py); the second between is for the network
 REPEAT_S = 1.0
 SEND_LIMIT = 64 * 1024
@@ -57,6 +64,7 @@ class Statistics:
     try_again: int = 0
     not_leader: int = 0
     displaced: int = 0
+    superseded: int = 0
     silent: int = 0
     slow: int = 0
     bad_lines: int = 0
@@ -64,6 +72,7 @@ class Statistics:
     pings: int = 0
     releases: int = 0
     resets: int = 0
+    proves: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -77,16 +86,21 @@ class _Stream:
     wish: Promise | None = None  # released as soon as its pong arrives
     wish_until: float = 0.0
     unanswered: set[Promise] = field(default_factory=set)  # pinged and not ponged: a stream loses no line, so no repeat
+    proof: tuple[str, str] | None = None  # the life id that was asked for, and its pod's uid
     sent: dict[type, tuple[FromController, float]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """A pod: its life as last told, and its stream while there is one."""
+    """A pod: its life as last told, and its stream while there is one. One that is superseded has a stream."""
 
     identity: PodIdentity
     life: Life
     stream: _Stream | None
+    superseded: bool = False
+    step: int | None = None  # of this life
+    progressed_at: float = 0.0
+    falls_silent: asyncio.TimerHandle | None = None
 
 
 class _Dismiss(Exception):
@@ -100,7 +114,7 @@ class Rendezvous:
     """All sessions, by pod uid.
 
     `authenticate` raises BadToken, or a Retry when it cannot tell now. `on_change` is called when a life has changed,
-    also when its stream was lost; never for a beat.
+    also when its stream was lost or it fell silent; never for a beat or for progress.
     """
 
     def __init__(
@@ -129,18 +143,34 @@ class Rendezvous:
     # What the controller sees and says
 
     def life(self, uid: str) -> Life | None:
-        """The life of this pod as last told, also after its stream was lost; None if it never came."""
+        """The life of this pod as last told, also after its stream was lost; None if it never came or is superseded."""
         session = self._sessions.get(uid)
-        return session.life if session else None
+        return session.life if session and not session.superseded else None
+
+    def progressed_at(self, uid: str) -> float:
+        """When (loop time) this pod's trainer was last heard to be a step further; 0.0 if never, or if superseded."""
+        session = self._sessions.get(uid)
+        return session.progressed_at if session and not session.superseded else 0.0
 
     def sessions(self) -> list[Session]:
         return list(self._sessions.values())
 
-    def forget(self, uid: str) -> None:
-        """The pod is gone: close its stream and keep nothing."""
-        session = self._sessions.pop(uid, None)
-        if session and session.stream:
-            session.stream.writer.close()
+    def superseded(self) -> list[Session]:
+        """Pods that are deleted or replaced, and whose agents still hold a stream."""
+        return [session for session in self._sessions.values() if session.superseded]
+
+    def supersede(self, uid: str) -> None:
+        """The pod was deleted or replaced: if its agent still speaks, it is parked from now on and for good."""
+        session = self._sessions.get(uid)
+        if session is None or session.superseded:
+            return
+        if session.stream is None:
+            self._drop(session)
+            return
+        session.superseded = True
+        session.stream.wish = None
+        self.statistics.superseded += 1
+        self._on_change(session.identity)
 
     def ping(self, uid: str, attempt: int, ticket: str) -> None:
         """Ask this life to promise the attempt."""
@@ -166,19 +196,28 @@ class Rendezvous:
             self._ask(stream, promise)
 
     def reset(self, uid: str, attempt: int) -> None:
-        """Restart this life in place, so that its pod can take part in the attempt."""
-        stream, life = self._reach(uid)
+        """Restart this life in place, so that its pod can take part in the attempt, or at least not in an older one."""
+        stream, life = self._reach(uid, superseded=True)
         if stream and not life.waits and life.attempt < attempt:
             self._send(stream, Reset(attempt))
+
+    def prove(self, uid: str, coordinator_uid: str, life_id: str) -> None:
+        """Let this pod find out whether it reaches this life of the coordinator's pod; then `Life.reaches` says so."""
+        stream, _ = self._reach(uid)
+        if stream:
+            stream.proof = (life_id, coordinator_uid)
+            self._send(stream, Prove(life_id))
 
     def dismiss_all(self) -> None:
         """We do not lead any more: send every agent to whoever does."""
         for writer in list(self._writers):
             self._say_last(writer, NotLeader(self._leader_address()))
 
-    def _reach(self, uid: str) -> tuple[_Stream | None, Life]:
+    def _reach(self, uid: str, *, superseded: bool = False) -> tuple[_Stream | None, Life]:
         session = self._sessions.get(uid)
         if session is None or session.stream is None or not self._leading():
+            return None, _NOBODY
+        if session.superseded and not superseded:
             return None, _NOBODY
         return session.stream, session.life
 
@@ -200,8 +239,8 @@ class Rendezvous:
                 hello = await receive(reader)
                 if not isinstance(hello, Hello):
                     raise ProtocolError("the first line is not a hello")
-                identity = await self._identify(hello)
-            session = self._enter(stream, identity, hello)
+                identity, superseded = await self._identify(hello)
+            session = self._enter(stream, identity, hello, superseded=superseded)
             await self._listen(reader, stream, session)
         except _Dismiss as dismissal:
             self._say_last(writer, dismissal.message)
@@ -214,29 +253,26 @@ class Rendezvous:
             self.statistics.streams -= 1
             writer.close()
             if session and session.stream is stream:
-                session.stream = None
-                self._change(session, connected=False)
+                self._lose(session, stream)
 
     async def _listen(self, reader: asyncio.StreamReader, stream: _Stream, session: Session) -> None:
         while True:
-            try:
-                async with asyncio.timeout(SILENT_BEATS * self._beat_s) as silence:
-                    message = await receive(reader)
-            except TimeoutError:
-                if silence.expired():
-                    self.statistics.silent += 1
-                    stream.writer.transport.abort()  # nobody is there to read a goodbye
-                raise
+            message = await self._hear(reader, stream, session)
             if session.stream is not stream:
-                return  # displaced or forgotten
+                return  # displaced
+            if session.life.silent:
+                self._change(session, silent=False)
             self._require_leadership()
             match message:
-                case Beat():
+                case Beat(step):
                     self._write(stream.writer, BeatAck())
+                    self._hear_step(session, step)
                 case Hello():
-                    identity = await self._identify(message)
+                    identity, superseded = await self._identify(message)
                     if identity != session.identity:
                         raise _Dismiss(Refused("a stream speaks for one pod only"))
+                    if superseded:
+                        self.supersede(identity.uid)
                     if session.stream is stream:
                         self._hear_hello(session, stream, message)
                 case Pong(attempt, ticket):
@@ -244,14 +280,33 @@ class Rendezvous:
                 case Released(attempt):
                     stream.wish = None
                     self._change(session, attempt=attempt)
+                case Proved(life_id):
+                    if stream.proof and stream.proof[0] == life_id:
+                        self._change(session, reaches=stream.proof[1])
                 case Bye():
                     self._change(session, leaving=True)
+
+    async def _hear(self, reader: asyncio.StreamReader, stream: _Stream, session: Session) -> Message | None:
+        """The next message. Two beats without one make the session silent, three end the stream."""
+        for beats in (SILENT_BEATS, GONE_BEATS - SILENT_BEATS):
+            try:
+                async with asyncio.timeout(beats * self._beat_s) as silence:
+                    return await receive(reader)
+            except TimeoutError:
+                if not silence.expired():
+                    raise
+            if session.stream is stream and not session.life.silent:
+                self._change(session, silent=True)
+        self.statistics.silent += 1
+        stream.writer.transport.abort()  # nobody is there to read a goodbye
+        raise TimeoutError
 
     def _require_leadership(self) -> None:
         if not self._leading():
             raise _Dismiss(NotLeader(self._leader_address()))
 
-    async def _identify(self, hello: Hello) -> PodIdentity:
+    async def _identify(self, hello: Hello) -> tuple[PodIdentity, bool]:
+        """Who says so, and whether it is superseded."""
         self._require_leadership()
         try:
             identity = await self._authenticate(hello.token)
@@ -265,13 +320,16 @@ class Rendezvous:
             raise _Dismiss(TryAgain(f"pod {identity.namespace}/{identity.pod} is not known yet"))
         if admission is Admission.STRANGER:
             raise _Dismiss(Refused(f"pod {identity.namespace}/{identity.pod} is no member of a gang"))
-        return identity
+        return identity, admission is Admission.SUPERSEDED
 
-    def _enter(self, stream: _Stream, identity: PodIdentity, hello: Hello) -> Session:
+    def _enter(self, stream: _Stream, identity: PodIdentity, hello: Hello, *, superseded: bool) -> Session:
         """Give the pod this stream; an older one is closed."""
+        if superseded:
+            self.supersede(identity.uid)
         session = self._sessions.get(identity.uid)
         if session is None:
-            session = self._sessions[identity.uid] = Session(identity, _NOBODY, stream)
+            session = self._sessions[identity.uid] = Session(identity, _NOBODY, stream, superseded)
+            self.statistics.superseded += superseded
         elif session.stream:
             # Proving who one is takes time, so the newer of two may be here before the older.
             older, newer = sorted((session.stream, stream), key=lambda each: each.number)
@@ -280,8 +338,27 @@ class Rendezvous:
             if newer is not stream:
                 raise EOFError
         session.stream = stream
+        _stop_timer(session)
         self._hear_hello(session, stream, hello)
         return session
+
+    def _lose(self, session: Session, stream: _Stream) -> None:
+        """The stream has ended. Whoever said goodbye or was reset is given two beats to be back before it is silent."""
+        session.stream = None
+        if session.superseded:
+            self._drop(session)
+            return
+        silent = session.life.silent or not (session.life.leaving or Reset in stream.sent)
+        if not silent:
+            session.falls_silent = asyncio.get_running_loop().call_later(
+                SILENT_BEATS * self._beat_s, lambda: self._change(session, silent=True)
+            )
+        self._change(session, connected=False, silent=silent)
+
+    def _drop(self, session: Session) -> None:
+        del self._sessions[session.identity.uid]
+        _stop_timer(session)
+        self._on_change(session.identity)
 
     def _hear_hello(self, session: Session, stream: _Stream, hello: Hello) -> None:
         # An agent says hello again when it is too late for a release: what it ponged before is stale.
@@ -289,12 +366,15 @@ class Rendezvous:
         self.statistics.welcomed += 1
         self._write(stream.writer, Welcome(self._beat_s))
         promise = Promise(attempt=hello.promise.attempt, ticket=hello.promise.ticket) if hello.promise else None
+        if hello.life_id != session.life.life_id:
+            session.step = None
         session.life = Life(
             uid=session.identity.uid,
             life_id=hello.life_id,
             started_at=hello.started_at,
             attempt=hello.attempt,
             promise=promise,
+            reaches=session.life.reaches,  # the pod does, whichever life it is in
         )
         self._on_change(session.identity)
 
@@ -306,6 +386,13 @@ class Rendezvous:
             self._send(stream, Release(promise.attempt, promise.ticket))
         self._change(session, promise=promise)
 
+    def _hear_step(self, session: Session, step: int | None) -> None:
+        if step is None:
+            return
+        if session.step is not None and step > session.step:
+            session.progressed_at = _now()
+        session.step = step
+
     def _change(self, session: Session, **facts: object) -> None:
         session.life = replace(session.life, **facts)  # type: ignore[arg-type]
         self._on_change(session.identity)
@@ -316,7 +403,7 @@ class Rendezvous:
         if promise not in stream.unanswered and self._send(stream, Ping(promise.attempt, promise.ticket)):
             stream.unanswered.add(promise)
 
-    def _send(self, stream: _Stream, message: Ping | Release | Reset) -> bool:
+    def _send(self, stream: _Stream, message: Ping | Release | Reset | Prove) -> bool:
         """Say it, unless the same was said a moment ago."""
         last, at = stream.sent.get(type(message), (None, 0.0))
         if last == message and _now() - at < REPEAT_S:
@@ -329,6 +416,8 @@ class Rendezvous:
                 self.statistics.releases += 1
             case Reset():
                 self.statistics.resets += 1
+            case Prove():
+                self.statistics.proves += 1
         self._write(stream.writer, message)
         return True
 
@@ -376,6 +465,11 @@ class Rendezvous:
 
 
 _NOBODY = Life(uid="", life_id="", started_at=0.0)
+
+
+def _stop_timer(session: Session) -> None:
+    if session.falls_silent is not None:
+        session.falls_silent.cancel()
 
 
 def _now() -> float:

@@ -3,20 +3,40 @@
 Add a family: write its file, list its RULES here where they must be asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from fleetctl.gang.diagnose import container_exit, pod_state
-from fleetctl.gang.diagnose.case import Case, Rule
-from fleetctl.gang.state import Member, Promise, Verdict
+from fleetctl.gang.diagnose import container_exit, node_state, pod_state
+from fleetctl.gang.diagnose.case import Case, Circumstances, Rule
+from fleetctl.gang.state import Member, Seconds, Verdict
 
-RULES: tuple[Rule, ...] = (*container_exit.RULES, *pod_state.RULES)
+RULES: tuple[Rule, ...] = (
+    container_exit.fatal_exit,
+    *node_state.RULES,
+    *pod_state.RULES,
+    *container_exit.RULES,
+    pod_state.ended_for_good,
+)
 
 
-def diagnose(members: Sequence[Member], released: Promise, fatal_codes: frozenset[int]) -> tuple[Verdict, ...]:
-    """What failed in the released attempt, the likeliest culprit first: victims report before culprits, so the earliest
-    evidence with a time of its own comes before what was merely noticed."""
-    verdicts = [v for m in members if (v := _first_answer(Case(m, released, fatal_codes)))]
-    return tuple(sorted(verdicts, key=lambda v: (not v.fatal, v.since == 0, v.since, v.rank)))
+def diagnose(
+    members: Sequence[Member], gang: Circumstances, missing_s: Mapping[int, Seconds] | None = None
+) -> tuple[Verdict, ...]:
+    """What is wrong with the members, the likeliest culprit first.
+
+    Nodes come before containers, whose failures may follow from them; victims report before culprits, so the earliest
+    evidence with a time of its own comes before what was merely noticed. `missing_s` is by rank.
+    """
+    waited = missing_s or {}
+    proof_s = proof_needed_s(members)
+    cases = (Case(m, gang, waited.get(m.rank, 0.0), proof_s) for m in members)
+    verdicts = [v for case in cases if (v := _first_answer(case))]
+    return tuple(sorted(verdicts, key=lambda v: (not v.fatal, v.scope != "Node", v.since == 0, v.since, v.rank)))
+
+
+def proof_needed_s(members: Sequence[Member]) -> Seconds:
+    """For how long a silent node's Lease must have stood still."""
+    silent = {m.node.name for m in members if m.node and m.node.silent}
+    return node_state.DEAD_AFTER_S + (node_state.SEVERAL_HOLD_S if len(silent) > 1 else 0.0)
 
 
 def _first_answer(case: Case) -> Verdict | None:

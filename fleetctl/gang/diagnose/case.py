@@ -1,4 +1,4 @@
-"""What a rule is asked about: one member, the attempt it was released into, and the user's fatal exit codes.
+"""What a rule is asked about: one member, and what its gang is at.
 
 Here too is the one test for stale evidence. Containers restart in place, so what the API server shows of a pod may be
 about an earlier life of it: a late `AllContainersRestarting`, an exit code seen twice. Both stamps come from the same
@@ -12,18 +12,42 @@ from dataclasses import dataclass
 from fleetctl.gang.state import Container, Ended, Member, Promise, Seconds, Verdict
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What the gang is at, and the user's limits.
+
+    `released` is what the lives that may run hold; `gathering` that a later attempt is on its way. Exit codes of the
+    trainer in `fatal_codes` end the gang.
+    """
+
+    released: Promise
+    gathering: bool = False
+    fatal_codes: frozenset[int] = frozenset()
+    in_place_deadline_s: Seconds = 120.0
+    recreate_deadline_s: Seconds = 900.0
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One member, to be judged."""
+    """One member, to be judged.
+
+    `missing_s`: for how long this controller has waited for its pod at the barrier. `proof_s`: for how long a silent
+    node's Lease must stand still before the node is taken for dead.
+    """
 
     member: Member
-    released: Promise
-    fatal_codes: frozenset[int]
+    gang: Circumstances
+    missing_s: Seconds = 0.0
+    proof_s: Seconds = 0.0
 
     def is_of_this_life(self, stamp: Seconds) -> bool:
         """Whether evidence with that time of the node's clock is certainly about the life the agent speaks of."""
         life = self.member.life
         return life is not None and int(stamp) > int(life.started_at)
+
+    @property
+    def who(self) -> str:
+        return f"rank {self.member.rank}"
 
     @property
     def restarting(self) -> bool:

@@ -6,7 +6,8 @@ from memory_streams import connected_pair, in_virtual_time, now, settle
 
 from fleetctl.agent.gate import Gate
 
-PATH = "/released/team-a/llm-worker-7"
+POD = "team-a/llm-worker-7"
+PATH = f"/released/{POD}"
 
 
 def ask(gate, path=PATH, method="GET"):
@@ -24,7 +25,7 @@ async def status(question):
 
 @in_virtual_time
 async def test_an_open_gate_answers_at_once():
-    gate = Gate(PATH)
+    gate = Gate(POD, "life-1")
     gate.open()
     assert await status(ask(gate)) == 200
     assert now() == pytest.approx(1000)
@@ -32,7 +33,7 @@ async def test_an_open_gate_answers_at_once():
 
 @in_virtual_time
 async def test_a_closed_gate_holds_the_question_and_answers_when_it_opens():
-    gate = Gate(PATH)
+    gate = Gate(POD, "life-1")
     question = ask(gate)
     asyncio.get_running_loop().call_later(7, gate.open)
     assert await status(question) == 200
@@ -41,7 +42,7 @@ async def test_a_closed_gate_holds_the_question_and_answers_when_it_opens():
 
 @in_virtual_time
 async def test_every_held_question_is_answered():
-    gate = Gate(PATH)
+    gate = Gate(POD, "life-1")
     questions = [ask(gate) for _ in range(3)]
     await settle()
     gate.open()
@@ -50,18 +51,22 @@ async def test_every_held_question_is_answered():
 
 @in_virtual_time
 async def test_after_the_hold_it_says_not_yet():
-    assert await status(ask(Gate(PATH))) == 503
+    assert await status(ask(Gate(POD, "life-1"))) == 503
     assert now() == pytest.approx(1025)
 
 
 @pytest.mark.parametrize(
-    "path", ["/released/team-a/llm-worker-8", "/released/team-b/llm-worker-7", "/", PATH + "/", PATH + "0", "/healthz"]
-)
+    "path",
+    [
+        "/released/team-a/llm-worker-8", "/released/team-b/llm-worker-7", "/", PATH + "/", PATH + "0", "/healthz",
+        "/life/team-a/llm-worker-8", "/life/team-b/llm-worker-7", "/life/", f"/life/{POD}/", f"/life/{POD}0",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("is_open", [True, False])
 def test_it_answers_for_its_own_pod_only_and_at_once(path, is_open):
     @in_virtual_time
     async def run():
-        gate = Gate(PATH)
+        gate = Gate(POD, "life-1")
         if is_open:
             gate.open()
         assert await status(ask(gate, path)) == 404
@@ -72,12 +77,39 @@ def test_it_answers_for_its_own_pod_only_and_at_once(path, is_open):
 
 @in_virtual_time
 async def test_another_method_is_not_found():
-    assert await status(ask(Gate(PATH), method="POST")) == 404
+    gate = Gate(POD, "life-1")
+    assert await status(ask(gate, method="POST")) == 404
+    assert await status(ask(gate, f"/life/{POD}", method="POST")) == 404
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_it_tells_its_life_at_once(is_open):
+    @in_virtual_time
+    async def run():
+        gate = Gate(POD, "life-1")
+        if is_open:
+            gate.open()
+        reader, _ = ask(gate, f"/life/{POD}")
+        answer = await reader.read()
+        assert answer == b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nlife-1"
+        assert now() == pytest.approx(1000)
+
+    run()
+
+
+@in_virtual_time
+async def test_it_tells_its_life_while_it_holds_as_many_questions_as_it_may():
+    gate = Gate(POD, "life-1")
+    questions = [ask(gate) for _ in range(32)]
+    await settle()
+    assert await status(ask(gate, f"/life/{POD}")) == 200
+    gate.open()
+    assert {await status(question) for question in questions} == {200}
 
 
 @in_virtual_time
 async def test_a_client_that_goes_away_is_dropped():
-    gate = Gate(PATH)
+    gate = Gate(POD, "life-1")
     _, writer = ask(gate)
     await settle()
     assert len(gate._held) == 1
@@ -88,7 +120,7 @@ async def test_a_client_that_goes_away_is_dropped():
 
 @in_virtual_time
 async def test_more_questions_than_a_kubelet_has_are_not_held():
-    gate = Gate(PATH)
+    gate = Gate(POD, "life-1")
     questions = [ask(gate) for _ in range(32)]
     await settle()
     assert await status(ask(gate)) == 503
@@ -99,7 +131,7 @@ async def test_more_questions_than_a_kubelet_has_are_not_held():
 
 @in_virtual_time
 async def test_an_endless_header_or_none_is_dropped():
-    gate = Gate(PATH)
+    gate = Gate(POD, "life-1")
     (reader, writer), server = connected_pair()
     task = asyncio.create_task(gate.serve(*server))
     writer.write(b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000)
@@ -116,7 +148,7 @@ async def test_it_listens_on_both_ip_versions():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    gate = Gate(PATH)
+    gate = Gate(POD, "life-1")
     gate.open()
     servers = await gate.listen(port)
     for host in ("127.0.0.1", "::1")[: len(servers)]:

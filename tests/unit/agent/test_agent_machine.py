@@ -2,8 +2,8 @@
 
 import pytest
 
-from fleetctl.agent.machine import Machine, OpenGate, Persist, RestartAll, SayHello, Send
-from fleetctl.rendezvous.messages import Ping, Pong, Promised, Release, Released, Reset, Welcome
+from fleetctl.agent.machine import DialCoordinator, Machine, OpenGate, Persist, RestartAll, SayHello, Send
+from fleetctl.rendezvous.messages import Ping, Pong, Promised, Prove, Release, Released, Reset, Welcome
 
 NOW = 100.0
 
@@ -55,6 +55,9 @@ ROWS = [
     ("not for an earlier one", running(2), Reset(1), NOW, []),
     ("not for one below its promise", running(2, Promised(4, "t")), Reset(3), NOW, []),
     ("a waiting life ignores it", ponged(1, "t"), Reset(2), NOW, []),
+    # prove
+    ("a waiting life dials the coordinator", waiting(), Prove("life-0"), NOW, [DialCoordinator("life-0")]),
+    ("a running one too", running(2), Prove("life-0"), NOW, [DialCoordinator("life-0")]),
     # the rest
     ("what concerns the stream does not concern the machine", waiting(), Welcome(5.0), NOW, []),
 ]  # fmt: skip

@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetctl.agent.files import Files
-from fleetctl.agent.machine import Machine, OpenGate, Persist, RestartAll, Send
-from fleetctl.rendezvous.messages import Ping, Pong, Release, Released, Reset
+from fleetctl.agent.machine import DialCoordinator, Machine, OpenGate, Persist, RestartAll, Send
+from fleetctl.rendezvous.messages import Ping, Pong, Prove, Release, Released, Reset
 
 ATTEMPTS, TICKETS = st.integers(1, 4), st.sampled_from("tu")
 MESSAGES = st.one_of(
-    st.builds(Ping, ATTEMPTS, TICKETS), st.builds(Release, ATTEMPTS, TICKETS), st.builds(Reset, ATTEMPTS)
+    st.builds(Ping, ATTEMPTS, TICKETS),
+    st.builds(Release, ATTEMPTS, TICKETS),
+    st.builds(Reset, ATTEMPTS),
+    st.builds(Prove, st.sampled_from(["life-1", "life-2"])),
 )
 # `done`: how many of the message's actions are carried out before the agent crashes; 9 is all of them
 STEPS = st.one_of(
@@ -58,6 +61,9 @@ class Pod:
         if isinstance(message, Ping):
             self.pinged.append((self.machine.life_id, *message))
         actions = self.machine.on_message(message, self.now)
+        if isinstance(message, Prove):
+            assert repr(actions) == repr([DialCoordinator(message.life_id)]), "a proof is about the path, nothing else"
+            return
         for action in actions[:done]:
             self.carry_out(action)
         if done < len(actions):

@@ -13,7 +13,20 @@ from pathlib import Path
 import pytest
 import trustme
 
-from fleetctl.rendezvous.messages import Hello, Ping, Pong, Release, Released, Reset, Welcome, encode, receive
+from fleetctl.rendezvous.messages import (
+    Beat,
+    Hello,
+    Ping,
+    Pong,
+    Prove,
+    Proved,
+    Release,
+    Released,
+    Reset,
+    Welcome,
+    encode,
+    receive,
+)
 
 ROOT = Path(__file__).parents[3]
 MEMORY_LIMIT_KIB = 24 * 1024
@@ -140,6 +153,28 @@ async def test_a_restarted_agent_of_a_released_life_opens_the_gate_though_nobody
     await agent.stderr.readline()  # the first dial failed, so the gate listens
     assert await pod.probe() == 200
     agent.send_signal(signal.SIGTERM)
+    await agent.stderr.read()
+    assert await agent.wait() == 0
+
+
+async def test_it_proves_the_path_to_the_coordinator_and_tells_the_step(pod):
+    """This pod is its own coordinator."""
+    (pod.directory / "step").write_text("17\n")
+    agent = await pod.start(
+        FLEETCTL_COORDINATOR_GATE=f"127.0.0.1:{pod.probe_port}",
+        FLEETCTL_COORDINATOR_POD="llm-worker-0",
+        FLEETCTL_PROGRESS_FILE=str(pod.directory / "step"),
+    )
+    reader, writer = await pod.streams.get()
+    assert isinstance(await receive(reader), Hello)
+    for message in (Welcome(0.1), Prove("life-1")):
+        writer.write(encode(message))
+    expected, heard = {repr(Proved("life-1")), repr(Beat(17))}, set()
+    while heard < expected:
+        heard.add(repr(await receive(reader)))
+    assert heard == expected
+    agent.send_signal(signal.SIGTERM)
+    writer.close()
     await agent.stderr.read()
     assert await agent.wait() == 0
 

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from memory_streams import Peer, connected_pair, in_virtual_time, now, pipe_of, settle
 
+from fleetctl.agent.coordinator import Coordinator
+from fleetctl.agent.gate import Gate
 from fleetctl.agent.machine import Machine
 from fleetctl.agent.session import Agent
 from fleetctl.rendezvous.messages import (
@@ -16,6 +18,8 @@ from fleetctl.rendezvous.messages import (
     Ping,
     Pong,
     Promised,
+    Prove,
+    Proved,
     Refused,
     Release,
     Released,
@@ -28,13 +32,15 @@ HELLO = Hello("token", "life", 7.0, 0, None)
 
 
 class Desk:
-    """An agent, and the streams it opens."""
+    """An agent, and the streams it opens. `gate` is where the coordinator's Service leads, None for nowhere."""
 
-    def __init__(self, *, attempt=0):
+    def __init__(self, *, attempt=0, coordinator=True, gate=None):
         self.log, self.said = [], []
         self.dials: asyncio.Queue[tuple[float, str, Peer]] = asyncio.Queue()
         self.down = 0
         self.boottime = 50.0
+        self.gate, self.gate_dials = gate, []
+        self.step = None
         self.agent = Agent(
             Machine("life", 7.0, None, attempt),
             keeper=self,
@@ -44,6 +50,8 @@ class Desk:
             boottime=lambda: self.boottime,
             chance=lambda: 1.0,
             say=self.said.append,
+            coordinator=Coordinator("team-a/llm-worker-0", self.dial_gate) if coordinator else None,
+            read_step=lambda: self.step,
         )
         self.running = asyncio.create_task(self.agent.run())
 
@@ -60,6 +68,14 @@ class Desk:
             raise ConnectionRefusedError("nobody there")
         ours, theirs = connected_pair()
         self.dials.put_nowait((round(now() - 1000, 2), address, Peer(theirs)))
+        return ours
+
+    async def dial_gate(self):
+        self.gate_dials.append(round(now() - 1000, 2))
+        if self.gate is None:
+            raise ConnectionRefusedError("no endpoint")
+        ours, theirs = connected_pair()
+        asyncio.get_running_loop().create_task(self.gate.serve(*theirs))
         return ours
 
     async def dialled(self):
@@ -255,4 +271,144 @@ async def test_a_timeout_of_the_kernel_is_not_taken_for_a_beat():
     pipe_of(controller.writer).other.protocol._stream_reader.set_exception(TimeoutError("ETIMEDOUT"))
     _, _, again = await desk.dialled()
     await again.hears(HELLO)
+    await desk.stop()
+
+
+# the trainer's progress
+
+
+@in_virtual_time
+async def test_each_beat_tells_the_step_of_that_moment():
+    desk = Desk()
+    controller = await desk.welcomed()
+    for step in (None, 0, 17):
+        desk.step = step
+        await controller.hears(Beat(step))
+        controller.say(BeatAck())
+    await desk.stop()
+
+
+# the path to the coordinator
+
+
+def rank_0(life="life-0"):
+    return Gate("team-a/llm-worker-0", life)
+
+
+@in_virtual_time
+async def test_a_life_that_is_reached_is_proved_at_once():
+    desk = Desk(gate=rank_0())
+    controller = await desk.welcomed()
+    controller.say(Prove("life-0"))
+    await controller.hears(Proved("life-0"))
+    assert desk.gate_dials == [0.0]
+    await controller.hears(Beat())
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_it_dials_four_times_a_second_until_that_life_answers():
+    desk = Desk()
+    controller = await desk.welcomed()
+    controller.say(Prove("life-0"))
+    await asyncio.sleep(0.9)
+    desk.gate = rank_0("an earlier life")
+    await asyncio.sleep(0.5)
+    desk.gate = rank_0()
+    await controller.hears(Proved("life-0"))
+    assert desk.gate_dials == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
+    assert desk.said == [
+        "welcomed by the Service",
+        "does not reach the coordinator's life life-0 yet: no endpoint",
+        "does not reach the coordinator's life life-0 yet: another life answers",
+        "reaches the coordinator's life life-0",
+    ]
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_being_asked_again_while_it_tries_changes_nothing():
+    desk = Desk()
+    controller = await desk.welcomed()
+    for _ in range(9):
+        controller.say(Prove("life-0"))
+        await asyncio.sleep(0.1)
+    assert desk.gate_dials == [0.0, 0.25, 0.5, 0.75]
+    desk.gate = rank_0()
+    await controller.hears(Proved("life-0"))
+    await controller.hears_nothing()
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_being_asked_again_after_a_proof_it_looks_again():
+    desk = Desk(gate=rank_0())
+    controller = await desk.welcomed()
+    controller.say(Prove("life-0"))
+    await controller.hears(Proved("life-0"))
+    desk.gate = None
+    controller.say(Prove("life-0"))
+    await controller.hears_nothing()
+    desk.gate = rank_0()
+    await controller.hears(Proved("life-0"))
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_another_life_replaces_the_one_it_tries():
+    desk = Desk()
+    controller = await desk.welcomed()
+    controller.say(Prove("life-0"))
+    await settle()
+    controller.say(Prove("life-1"))
+    await settle()
+    desk.gate = rank_0("life-0")
+    await controller.hears_nothing()
+    assert desk.gate_dials == [0.0, 0.0, 0.25, 0.5]
+    desk.gate = rank_0("life-1")
+    await controller.hears(Proved("life-1"))
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_a_stream_that_ends_takes_its_question_along():
+    desk = Desk()
+    controller = await desk.welcomed()
+    controller.say(Prove("life-0"))
+    await settle()
+    controller.writer.close()
+    _, _, again = await desk.dialled()
+    await again.hears(HELLO)
+    dials = len(desk.gate_dials)
+    desk.gate = rank_0()
+    again.say(Welcome(5.0))
+    await again.hears_nothing()
+    assert len(desk.gate_dials) == dials
+    again.say(Prove("life-0"))
+    await again.hears(Proved("life-0"))
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_a_coordinator_that_does_not_answer_does_not_hold_up_the_beat_nor_the_goodbye():
+    desk = Desk(gate=rank_0())
+    desk.gate.serve = lambda reader, writer: asyncio.sleep(3600)
+    controller = await desk.welcomed()
+    controller.say(Prove("life-0"))
+    await controller.hears(Beat())
+    assert now() == pytest.approx(1005)
+    assert desk.gate_dials == [0.0, 1.25, 2.5, 3.75, 5.0]
+    desk.agent.stop()
+    await controller.hears(Bye())
+    assert await desk.running == 0
+    await asyncio.sleep(5)
+    assert len(desk.gate_dials) == 5
+
+
+@in_virtual_time
+async def test_an_agent_that_knows_no_coordinator_answers_nothing():
+    desk = Desk(coordinator=False)
+    controller = await desk.welcomed()
+    controller.say(Prove("life-0"))
+    await controller.hears(Beat())
     await desk.stop()

@@ -1,6 +1,10 @@
 """What `fleetctl status` prints, line by line."""
 
 from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+import pytest
 
 from fleetctl.cli.status import as_json, as_text
 from fleetctl.controller.resources import GangObject
@@ -12,7 +16,9 @@ from fleetctl.gang.spec import (
     GangSpec,
     GangStatus,
     Group,
+    NodeSpend,
     Recovered,
+    Recovery,
     Seconds,
     Spend,
 )
@@ -96,3 +102,100 @@ def test_for_programs() -> None:
     found = as_json(gang(running("AllRanksReleased", "…")), (rank(0), rank(1, phase="Succeeded"), rank(2), rank(3)))
     assert found["ranks"] == {"training": "0,2-3", "succeeded": "1"}
     assert (found["ready"], found["size"], found["state"]) == (3, 4, "AllRanksReleased")
+
+
+STARTED = Cause(scope="Start", rule="start", message="the gang starts")
+RESUMED = Cause(scope="Resume", rule="resumed", message="the gang is resumed")
+NODE_DIED = Cause(scope="Node", rule="node-dead", rank=3, message="node n7 is dead: … (rank 3,17-24)")
+RUNS = running("AllRanksReleased", "4 ranks run attempt 4")
+
+
+def text(seen: GangObject) -> list[str]:
+    return list(as_text(seen, tuple(map(rank, range(4))), NOW))
+
+
+def starting(lines: list[str], with_: str) -> list[str]:
+    return [line for line in lines if line.startswith(with_)]
+
+
+def test_a_gang_that_is_only_observed_says_so() -> None:
+    seen = gang(RUNS)
+    observed = msgspec.structs.replace(seen, spec=msgspec.structs.replace(seen.spec, recovery=Recovery(mode="Observe")))
+    lines = text(observed)
+    assert lines[3:5] == ["Mode:     Observe: decides and reports, touches nothing", "Attempt:  4"]
+    paused = Recovery(mode="Observe", paused=True)  # which Held tells
+    assert (
+        starting(text(msgspec.structs.replace(seen, spec=msgspec.structs.replace(seen.spec, recovery=paused))), "Mode")
+        == []
+    )
+    assert starting(text(seen), "Mode") == []
+
+
+@pytest.mark.parametrize(
+    ("rung", "cause", "recreated", "told"),
+    [
+        ("Start", STARTED, "", "started"),
+        ("Resume", RESUMED, "", "resumed"),
+        ("InPlace", CAUSE, "", "rank 3 exited 139 (SIGSEGV); restarted in place"),
+        (
+            "RecreatePod",
+            NODE_DIED,
+            "3,17-24",
+            "node n7 is dead: … (rank 3,17-24); rank 3,17-24 recreated, the others restarted in place",
+        ),
+    ],
+)
+def test_how_the_last_attempt_began(
+    rung: Literal["Start", "Resume", "InPlace", "RecreatePod"], cause: Cause, recreated: str, told: str
+) -> None:
+    took = Seconds(barrier=31.04, total=33.25)
+    last = Recovered(attempt=4, cause=cause, rung=rung, at="2026-11-21T05:00:00Z", seconds=took, recreated=recreated)
+    older = Recovered(attempt=3, cause=CAUSE, rung="InPlace", at="2026-11-21T04:00:00Z", seconds=took)
+    seen = gang(RUNS)
+    status = msgspec.structs.replace(seen.status, history=[last, older])
+    lines = text(msgspec.structs.replace(seen, status=status))
+    assert starting(lines, "Last") == [f"Last:     attempt 4: {told}, released after 33.2 s"]
+    assert "          (at the barrier after 31.0 s), 70m ago" in lines
+
+
+def test_a_gang_that_has_no_history_yet_tells_none() -> None:
+    seen = gang(RUNS)
+    status = msgspec.structs.replace(seen.status, history=[])
+    assert starting(text(msgspec.structs.replace(seen, status=status)), "Last") == []
+
+
+def test_what_nodes_have_cost_is_told_when_they_have_cost_anything() -> None:
+    seen = gang(RUNS)
+    assert text(seen)[-1] == "Budget:   2 of 10 restarts in 24 h, 1 of 3 in a row without progress"
+    spent = Spend(node=NodeSpend(hours={"2026-11-21T05": 2, "2026-11-21T06": 1}))
+    lines = text(msgspec.structs.replace(seen, status=msgspec.structs.replace(seen.status, budgets=spent)))
+    assert lines[-2:] == [
+        "Budget:   0 of 10 restarts in 24 h, 0 of 3 in a row without progress",
+        "          3 of 100 because of nodes or lost pods in 24 h",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "reason", "told"),
+    [
+        ("Held", "True", "Waiting", ["Held:     nothing is heard from node n7"]),
+        ("Failed", "True", "BudgetExhausted", ["Failed:   nothing is heard from node n7"]),
+        ("Completed", "True", "AllRanksExited0", ["Completed: nothing is heard from node n7"]),
+        ("Accepted", "True", "AcceptedWithWarnings", ["Accepted: nothing is heard from node n7"]),
+        # near misses
+        ("Held", "False", "Ended", []),
+        ("Failed", "Unknown", "BudgetExhausted", []),
+        ("Accepted", "True", "Accepted", []),
+        ("Recovering", "True", "RestartInPlace", []),
+    ],
+)
+def test_which_conditions_are_told(
+    kind: str, value: Literal["True", "False", "Unknown"], reason: str, told: list[str]
+) -> None:
+    at = "2026-11-21T06:09:00Z"
+    message = "nothing is heard from node n7"
+    found = Condition(type=kind, status=value, reason=reason, message=message, last_transition_time=at)
+    lines = text(gang(RUNS, found))
+    assert [line for line in lines if message in line] == told
+    if told:
+        assert lines.index(told[0]) == lines.index("Ranks:    0-3  training") + 1

@@ -2,21 +2,29 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from fleetctl.clock import SystemClock
+from fleetctl.controller import loop as module
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, NameTaken
-from fleetctl.controller.loop import GangLoop
+from fleetctl.controller.loop import AGAIN_AFTER_ERROR_S, AGAIN_AFTER_REFUSAL_S, REFUSED_BEFORE_TOLD_S, GangLoop
 from fleetctl.controller.resources import GangObject
-from fleetctl.gang.plan import Notice, Plan
+from fleetctl.gang.plan import Memory, Notice, Plan, Snapshot
 from fleetctl.gang.spec import AttemptRecord, GangSpec, GangStatus, Group
+from fleetctl.gang.state import Life, Node, Zombie
 from fleetctl.kube.client import KubeClient
-from fleetctl.kube.errors import Conflict
-from fleetctl.kube.objects import ObjectMeta
+from fleetctl.kube.errors import Conflict, Refused
+from fleetctl.kube.objects import ObjectMeta, Pod, PodSpec
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
+from memory_streams import in_virtual_time, now
 
 KEY = ("default", "llm")
 TEMPLATE = {"spec": {"containers": [{"name": "t", "image": "i"}]}}
@@ -30,34 +38,57 @@ class Stage:
         self.acts = 0
         self.notices: list[Notice] = []
         self.leads = True
+        self.exists = True
+        self.uid, self.writer = "u", "me/1"
+        self.pods_there: dict[str, Pod] = {}
+        self.zombies: tuple[Zombie, ...] = ()
+        self.acted_at: list[float] = []
 
     def gang(self, _: object) -> GangObject | None:
+        if not self.exists:
+            return None
         status = GangStatus(attempt=AttemptRecord(target=1, writer="me/1"))
         spec = GangSpec(groups=[Group(name="worker", size=2, template=TEMPLATE)])
-        return GangObject(metadata=ObjectMeta(namespace="default", name="llm", uid="u"), spec=spec, status=status)
+        return GangObject(metadata=ObjectMeta(namespace="default", name="llm", uid=self.uid), spec=spec, status=status)
 
-    def pods(self, _: object) -> dict[str, Any]:
-        return {}
+    def pods(self, _: object) -> dict[str, Pod]:
+        return self.pods_there
 
     async def carry_out(self, plan: Plan, *_: object) -> None:
         self.acts += 1
+        self.acted_at.append(asyncio.get_running_loop().time())
         self.act(self.acts)
 
     async def notify(self, _: object, notice: Notice) -> None:
         self.notices.append(notice)
 
-    async def turns(self, count: int) -> list[float | None]:
-        loop = GangLoop(
+    def loop(self) -> GangLoop:
+        return GangLoop(
             KEY,
             cast(KubeClient, None),
             cast(Cache, self),
             cast(Executor, self),
             SystemClock(),
             life=lambda _: None,
-            writer=lambda: "me/1" if self.leads else None,
+            node=lambda name: Node(name=name),
+            zombies=lambda _: self.zombies,
+            writer=lambda: self.writer if self.leads else None,
         )
-        turn: Callable[[], Awaitable[float | None]] = loop._turn
+
+    async def turns(self, count: int) -> list[float | None]:
+        turn: Callable[[], Awaitable[float | None]] = self.loop()._turn
         return [await turn() for _ in range(count)]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[GangLoop]:
+        loop = self.loop()
+        task = asyncio.create_task(loop.run())
+        try:
+            yield loop
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task  # raises what ended it, if anything did
 
 
 def raising(*errors: Exception | None) -> Callable[[int], None]:
@@ -99,3 +130,164 @@ async def test_cancelling_is_not_a_mistake() -> None:
     stage = Stage(raising(cast(Exception, asyncio.CancelledError())))
     with pytest.raises(asyncio.CancelledError):
         await stage.turns(1)
+
+
+REFUSED = Refused("POST pods", "exceeded quota: gpus", status=403)
+TOLD = "POST pods: exceeded quota: gpus"
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+    """What each look at the gang was told to be refused, and when. Looks again at the latest after half a second."""
+    looks: list[tuple[float, str]] = []
+
+    def planned(snapshot: Snapshot, memory: Memory) -> Plan:
+        looks.append((snapshot.monotonic, snapshot.refused))
+        return Plan(wake_in=0.5, memory=memory)
+
+    monkeypatch.setattr(module, "plan", planned)
+    return looks
+
+
+async def poked(loop: GangLoop, for_s: float) -> None:
+    """Something about the gang changes all the time."""
+    until = now() + for_s
+    while now() < until:
+        loop.changed()
+        await asyncio.sleep(0.05)
+
+
+@in_virtual_time
+async def test_a_refusal_is_told_to_the_planner_when_it_has_lasted(told: list[tuple[float, str]]) -> None:
+    stage, started = Stage(raising(REFUSED)), now()
+    async with stage.running() as loop:
+        await poked(loop, 10)
+    early = [refused for at, refused in told if at < started + REFUSED_BEFORE_TOLD_S]
+    late = [refused for at, refused in told if at >= started + REFUSED_BEFORE_TOLD_S + 0.1]
+    assert len(early) >= 3
+    assert set(early) == {""}
+    assert len(late) >= 5
+    assert set(late) == {TOLD}
+    assert [n.message for n in stage.notices] == [TOLD]
+
+
+@in_virtual_time
+async def test_what_is_refused_for_a_moment_only_is_not_told(told: list[tuple[float, str]]) -> None:
+    stage = Stage(raising(REFUSED, None))
+    async with stage.running() as loop:
+        await poked(loop, 10)
+    assert {refused for _, refused in told} == {""}
+
+
+@in_virtual_time
+async def test_a_success_ends_the_refusal(told: list[tuple[float, str]]) -> None:
+    refusals = [REFUSED] * 5  # one look each second
+    stage, started = Stage(raising(*refusals, None, REFUSED)), now()
+    async with stage.running() as loop:
+        await poked(loop, 20)
+    heard = [refused for _, refused in told]
+    assert heard[4:8] == [TOLD, TOLD, "", ""]
+    again = next(at for at, refused in told[6:] if refused) - told[6][0]
+    assert again >= REFUSED_BEFORE_TOLD_S  # it began anew
+    assert [n.message for n in stage.notices] == [TOLD, TOLD]
+    assert stage.acted_at[6] - started < 6
+
+
+@in_virtual_time
+async def test_what_was_refused_is_not_tried_again_at_every_change(told: list[tuple[float, str]]) -> None:
+    stage, started = Stage(raising(REFUSED)), now()
+    async with stage.running() as loop:
+        await poked(loop, AGAIN_AFTER_ERROR_S - 0.1)
+        assert stage.acts == 1
+        await poked(loop, 10 - AGAIN_AFTER_ERROR_S + 0.1)
+    pauses = [b - a for a, b in zip(stage.acted_at, stage.acted_at[1:], strict=False)]
+    assert min(pauses) >= AGAIN_AFTER_ERROR_S
+    assert stage.acts >= 8  # though a change ends the wait for the next try
+    assert stage.acted_at[0] - started < 0.1
+
+
+@in_virtual_time
+async def test_what_was_refused_is_tried_again_although_nothing_changes(told: list[tuple[float, str]]) -> None:
+    stage, started = Stage(raising(REFUSED)), now()
+    async with stage.running():
+        await asyncio.sleep(3 * (AGAIN_AFTER_REFUSAL_S + AGAIN_AFTER_ERROR_S) + 0.1)
+    assert 3 <= stage.acts <= 4
+    assert all(at >= started for at in stage.acted_at)
+
+
+@in_virtual_time
+async def test_a_change_is_looked_at_at_once_and_many_together(told: list[tuple[float, str]]) -> None:
+    stage = Stage(raising(None))
+    async with stage.running() as loop:
+        await asyncio.sleep(0.1)
+        before = stage.acts
+        for _ in range(1000):
+            loop.changed()
+        await asyncio.sleep(0.1)
+        assert stage.acts == before + 1
+
+
+@in_virtual_time
+async def test_after_a_conflict_a_change_is_looked_at_at_once(told: list[tuple[float, str]]) -> None:
+    stage = Stage(raising(Conflict("PUT", "changed", status=409)))
+    async with stage.running() as loop:
+        await poked(loop, AGAIN_AFTER_ERROR_S - 0.1)
+    assert stage.acts > 5
+
+
+@in_virtual_time
+async def test_the_loop_ends_with_its_gang() -> None:
+    stage = Stage(raising(None))
+    task = asyncio.create_task(stage.loop().run())
+    await asyncio.sleep(0.1)
+    stage.exists = False
+    async with asyncio.timeout(10):
+        await task
+
+
+@pytest.mark.parametrize(("uid", "writer", "kept"), [("u", "me/1", True), ("v", "me/1", False), ("u", "me/2", False)])
+async def test_what_the_planner_remembers_is_of_one_gang_and_one_term(
+    monkeypatch: pytest.MonkeyPatch, uid: str, writer: str, kept: bool
+) -> None:
+    mine, seen = Memory(waiting={0: (("p", False), 1.0)}), []
+
+    def planned(snapshot: Snapshot, memory: Memory) -> Plan:
+        seen.append(memory)
+        return Plan(memory=mine)
+
+    monkeypatch.setattr(module, "plan", planned)
+    stage = Stage(raising(None))
+    turn: Callable[[], Awaitable[float | None]] = stage.loop()._turn
+    await turn()
+    stage.uid, stage.writer = uid, writer
+    await turn()
+    assert seen == [Memory(), mine if kept else Memory()]
+
+
+@in_virtual_time
+async def test_the_planner_is_shown_nodes_and_zombies(monkeypatch: pytest.MonkeyPatch) -> None:
+    zombie = Zombie(rank=1, life=Life(uid="z", life_id="x", started_at=1, attempt=1))
+    seen: list[Snapshot] = []
+
+    def planned(snapshot: Snapshot, _: Memory) -> Plan:
+        seen.append(snapshot)
+        return Plan()
+
+    monkeypatch.setattr(module, "plan", planned)
+    stage = Stage(raising(None))
+    stage.zombies = (zombie,)
+    stage.pods_there = {"llm-worker-1": Pod(metadata=ObjectMeta(uid="p"), spec=PodSpec(node_name="n1"))}
+    await stage.turns(1)
+    assert seen[0].zombies == (zombie,)
+    assert [m.node for m in seen[0].members] == [None, Node(name="n1")]
+    assert seen[0].monotonic == now()
+
+
+@in_virtual_time
+async def test_a_refusal_whose_words_change_is_told_once_and_reaches_the_status(told: list[tuple[float, str]]) -> None:
+    refusals = [Refused("POST", f"exceeded quota: used: pods={n}", status=403) for n in range(100)]
+    stage = Stage(raising(*refusals))
+    async with stage.running() as loop:
+        await poked(loop, 30)
+    assert len(stage.notices) == 1
+    assert any("used: pods=0" in refused for _, refused in told)

@@ -1,10 +1,17 @@
 """Pods as the API server shows them, and what decisions see of them."""
 
-import msgspec
+from typing import Any
 
-from fleetctl.controller.views import pod_view
-from fleetctl.gang.state import Ended
-from fleetctl.kube.objects import Pod
+import msgspec
+import pytest
+
+from fleetctl.controller import views
+from fleetctl.controller.views import node_view, pod_view
+from fleetctl.gang.identity import Gang
+from fleetctl.gang.spec import GangSpec, Group
+from fleetctl.gang.state import Container, Ended, Life
+from fleetctl.gang.state import Node as NodeView
+from fleetctl.kube.objects import Node, Pod
 
 RESTARTING = {
     "metadata": {
@@ -54,6 +61,14 @@ def seen(gang_uid: str = "g", **status: object) -> Pod:
     return msgspec.convert({**RESTARTING, "status": {**RESTARTING["status"], **status}}, Pod)
 
 
+def seen_with(**meta: object) -> Pod:
+    return msgspec.convert({**RESTARTING, "metadata": {**RESTARTING["metadata"], **meta}}, Pod)
+
+
+def conditions(*found: dict[str, str]) -> Pod:
+    return seen(conditions=list(found))
+
+
 def test_a_pod_that_restarts_in_place() -> None:
     view = pod_view(seen(), "g")
     assert (view.ours, view.node, view.restarting_since) == (True, "n1", 100)
@@ -78,3 +93,128 @@ def test_an_init_container_that_failed() -> None:
     view = pod_view(seen(phase="Failed", initContainerStatuses=[failed]), "g")
     assert view.preparing is not None
     assert view.preparing.ended == Ended(exit_code=128, reason="StartError")
+
+
+@pytest.mark.parametrize(
+    ("labels", "attempt"),
+    [
+        ({"fleetctl.dev/attempt": "7"}, 7),
+        ({"fleetctl.dev/attempt": "0"}, 0),
+        ({"fleetctl.dev/attempt": "latest"}, 0),
+        ({"fleetctl.dev/attempt": "-1"}, 0),
+        ({"fleetctl.dev/attempt": "1.5"}, 0),
+        ({"fleetctl.dev/attempt": "²"}, 0),  # a digit, and yet no number
+        ({"fleetctl.dev/attempt": ""}, 0),
+        ({"attempt": "7"}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_attempt_a_pod_was_made_for(labels: dict[str, str], attempt: int) -> None:
+    assert pod_view(seen_with(labels=labels), "g").attempt == attempt
+
+
+def test_a_pod_as_it_may_be_deleted() -> None:
+    view = pod_view(seen_with(resourceVersion="0815", finalizers=["a/b", "c/d"]), "g")
+    assert (view.name, view.uid, view.version, view.deleting) == ("llm-worker-3", "u3", "0815", False)
+    assert view.finalizers == ("a/b", "c/d")
+    assert pod_view(seen_with(deletionTimestamp="2026-11-21T06:00:00Z"), "g").deleting
+    assert pod_view(seen(), "g").finalizers == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "disruption"),
+    [
+        ({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}, "EvictionByEvictionAPI"),
+        ({"type": "DisruptionTarget", "status": "False", "reason": "EvictionByEvictionAPI"}, ""),
+        ({"type": "DisruptionTarget", "status": "Unknown", "reason": "EvictionByEvictionAPI"}, ""),
+        ({"type": "Ready", "status": "True", "reason": "EvictionByEvictionAPI"}, ""),
+    ],
+)
+def test_who_disrupts_a_pod(found: dict[str, str], disruption: str) -> None:
+    before = {"type": "PodScheduled", "status": "True"}
+    assert pod_view(conditions(before, found), "g").disruption == disruption
+
+
+@pytest.mark.parametrize(
+    ("found", "unschedulable"),
+    [
+        ({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}, True),
+        ({"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}, False),
+        ({"type": "PodScheduled", "status": "True"}, False),
+        ({"type": "Ready", "status": "False", "reason": "Unschedulable"}, False),
+    ],
+)
+def test_whether_a_pod_finds_a_node(found: dict[str, str], unschedulable: bool) -> None:
+    assert pod_view(conditions(found), "g").unschedulable is unschedulable
+
+
+def test_a_pod_restarts_only_while_the_condition_is_true() -> None:
+    over = {"type": "AllContainersRestarting", "status": "False", "lastTransitionTime": "1970-01-01T00:01:40Z"}
+    assert pod_view(conditions(over), "g").restarting_since is None
+
+
+def test_why_a_pod_has_ended() -> None:
+    view = pod_view(seen(phase="Failed", reason="Evicted", message="out of disk"), "g")
+    assert (view.phase, view.reason, view.message) == ("Failed", "Evicted", "out of disk")
+
+
+def test_a_container_that_waits_and_one_that_was_killed() -> None:
+    waits = {"name": "trainer", "state": {"waiting": {"reason": "ErrImagePull"}}}
+    killed = {"name": "helper", "state": {"terminated": {"exitCode": 255, "signal": 9, "reason": "OOMKilled"}}}
+    runs = {"name": "metrics", "state": {"running": {}}}
+    view = pod_view(seen(containerStatuses=[waits, killed, runs], initContainerStatuses=[]), "g")
+    assert view.containers == (
+        Container(name="trainer", waiting_reason="ErrImagePull"),
+        Container(name="helper", ended=Ended(exit_code=255, signal=9, reason="OOMKilled")),
+        Container(name="metrics", running=True),
+    )
+
+
+def machine(*found: dict[str, str], taints: tuple[str, ...] = ()) -> Node:
+    spec = {"taints": [{"key": key, "effect": "NoExecute"} for key in taints]}
+    return msgspec.convert({"metadata": {"name": "n1"}, "spec": spec, "status": {"conditions": list(found)}}, Node)
+
+
+@pytest.mark.parametrize("ready", ["True", "False", "Unknown"])
+def test_whether_a_node_is_ready_is_its_own_condition(ready: str) -> None:
+    pressure = {"type": "MemoryPressure", "status": "False" if ready == "True" else "True"}
+    assert node_view("n1", machine(pressure, {"type": "Ready", "status": ready})).ready == ready
+
+
+def test_a_node_that_was_never_reported_on() -> None:
+    assert node_view("n1", machine()) == NodeView(name="n1", ready="Unknown")
+
+
+def test_the_taints_of_a_node_are_their_keys() -> None:
+    seen = machine({"type": "Ready", "status": "True"}, taints=("karpenter.sh/disrupted", "a/b"))
+    assert node_view("n1", seen) == NodeView(name="n1", taints=frozenset({"karpenter.sh/disrupted", "a/b"}))
+
+
+def test_a_node_without_an_object_may_be_new_unless_it_was_seen_to_be_deleted() -> None:
+    assert node_view("n1", None) == NodeView(name="n1", exists=True, ready="Unknown")
+    assert node_view("n1", None, gone=True) == NodeView(name="n1", exists=False, ready="Unknown")
+
+
+def test_what_was_observed_of_a_node() -> None:
+    seen = node_view("n1", machine({"type": "Ready", "status": "True"}), silent=True, still_s=12.5)
+    assert (seen.silent, seen.still_s) == (True, 12.5)
+
+
+def test_each_member_has_its_pod_that_pods_node_and_its_life() -> None:
+    template: dict[str, Any] = {"spec": {"containers": [{"name": "trainer", "image": "t"}]}}
+    spec = GangSpec(groups=[Group(name="worker", size=5, template=template)])
+    gang = Gang(namespace="default", name="llm", uid="g", spec=spec)
+    waiting = msgspec.convert({"metadata": {"name": "llm-worker-4", "uid": "u4"}}, Pod)
+    asked: list[str] = []
+
+    def node(name: str) -> NodeView:
+        asked.append(name)
+        return NodeView(name=name)
+
+    lives = {"u3": Life(uid="u3", life_id="x", started_at=1)}
+    found = views.members(gang, {"llm-worker-3": seen(), "llm-worker-4": waiting}, lives.get, node)
+    assert [(m.rank, m.pod_name) for m in found] == [(r, f"llm-worker-{r}") for r in range(5)]
+    assert [m.pod.uid if m.pod else None for m in found] == [None, None, None, "u3", "u4"]
+    assert [m.node.name if m.node else None for m in found] == [None, None, None, "n1", None]
+    assert [m.life is not None for m in found] == [False, False, False, True, False]
+    assert asked == ["n1"]

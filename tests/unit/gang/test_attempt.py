@@ -17,6 +17,7 @@ from worlds import World, a_gang, committed, running_gang
 
 from fleetctl.gang import attempt
 from fleetctl.gang.diagnose import diagnose
+from fleetctl.gang.diagnose.case import Circumstances
 from fleetctl.gang.plan import Action, Memory, Release
 from fleetctl.gang.spec import AttemptRecord
 from fleetctl.gang.state import Life, Member, Pod, Promise
@@ -59,8 +60,14 @@ def beginnings() -> Iterator[tuple[str, Callable[[], World]]]:
         world.exits(rank=0, code=1)
         return world
 
+    def dead_node() -> World:
+        world = running_gang(3)
+        world.dies("node-1")
+        return world
+
     yield "first start", lambda: World(a_gang(3))
     yield "a fault", faulty
+    yield "a dead node", dead_node
 
 
 def run_disturbed(world: World, at: dict[int, Disturbance]) -> World:
@@ -91,7 +98,7 @@ def check_safe(world: World, attempts_max: int) -> None:
 
 @pytest.mark.parametrize("begin", [pytest.param(make, id=name) for name, make in beginnings()])
 @pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda d: d.__name__)
-@pytest.mark.parametrize("when", range(14))
+@pytest.mark.parametrize("when", range(18))
 def test_any_prefix_of_a_recovery_is_safe(begin: Callable[[], World], disturb: Disturbance, when: int) -> None:
     world = begin()
     first = world.status.attempt.released
@@ -103,7 +110,7 @@ def test_any_prefix_of_a_recovery_is_safe(begin: Callable[[], World], disturb: D
 @pytest.mark.parametrize("begin", [pytest.param(make, id=name) for name, make in beginnings()])
 def test_any_two_interruptions_are_safe(begin: Callable[[], World]) -> None:
     for (i, j), (a, b) in itertools.product(
-        itertools.combinations(range(12), 2), itertools.product(DISTURBANCES, repeat=2)
+        itertools.combinations(range(14), 2), itertools.product(DISTURBANCES, repeat=2)
     ):
         world = begin()
         first = world.status.attempt.released
@@ -156,7 +163,10 @@ def test_no_state_is_without_an_answer(
     record: AttemptRecord, seen: list[tuple[Pod | None, Life | None]], asked: attempt.Round | None
 ) -> None:
     members = [member(rank, pod, life) for rank, (pod, life) in enumerate(seen)]
-    verdicts = diagnose(members, Promise(attempt=record.released, ticket=record.ticket), frozenset())
+    circumstances = Circumstances(
+        released=Promise(attempt=record.released, ticket=record.ticket), gathering=record.target > record.released
+    )
+    verdicts = diagnose(members, circumstances)
     situation = attempt.Situation(record, members, verdicts, "me/1", asked)
     step = attempt.step(situation)
     if isinstance(step, attempt.CommitRelease):  # S10: only lives that stand at the barrier and hold this very promise

@@ -1,22 +1,65 @@
 """Pods made from templates, and templates that are refused."""
 
 import copy
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from worlds import TEMPLATE, a_gang
 
 from fleetctl.gang import pods, template
 from fleetctl.gang.identity import Gang
+from fleetctl.gang.spec import Coordinator
 from fleetctl.rendezvous.messages import RESTART_EXIT_CODE
 
 RESTART = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": [0]}}
 
 
-def made(gang: Gang, rank: int = 1) -> dict[str, Any]:
+def made(gang: Gang, rank: int = 1, avoid: Collection[str] = ()) -> dict[str, Any]:
     return pods.pod(
-        gang, gang.slots[rank], 3, agent_image="fleetctl:1", rendezvous="r.ns.svc:8443", server_name="r.ns.svc"
+        gang,
+        gang.slots[rank],
+        3,
+        agent_image="fleetctl:1",
+        rendezvous="r.ns.svc:8443",
+        server_name="r.ns.svc",
+        avoid=avoid,
     )
+
+
+def agent_of(pod: dict[str, Any]) -> dict[str, Any]:
+    return pod["spec"]["initContainers"][-1]
+
+
+def environment_of(container: dict[str, Any]) -> dict[str, str]:
+    return {e["name"]: e["value"] for e in container["env"]}
+
+
+def mounts_of(container: dict[str, Any]) -> dict[str, bool]:
+    """Whether each volume is mounted writable."""
+    return {m["name"]: not m.get("readOnly") for m in container["volumeMounts"]}
+
+
+def pod_spec(**fields: Any) -> dict[str, Any]:
+    return {"spec": {**fields, **TEMPLATE["spec"]}}
+
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def on_nodes(*terms: Any) -> dict[str, Any]:
+    """An affinity that requires a node which one of the terms matches."""
+    return {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": list(terms)}}}
+
+
+def zone(*names: str) -> dict[str, Any]:
+    return {"key": "zone", "operator": "In", "values": list(names)}
+
+
+def not_node(name: str) -> dict[str, Any]:
+    return {"key": "metadata.name", "operator": "NotIn", "values": [name]}
 
 
 def containers(*more: dict[str, Any], **trainer: Any) -> dict[str, Any]:
@@ -78,8 +121,121 @@ def test_only_the_agent_holds_credentials() -> None:
         c["name"]: {m["name"] for m in c.get("volumeMounts", ())} for c in spec["containers"] + spec["initContainers"]
     }
     assert [name for name, volumes in mounts.items() if "fleetctl-credentials" in volumes] == ["fleetctl-agent"]
-    assert mounts["trainer"] == {"fleetctl-shared"}
-    assert all(m.get("readOnly") for m in spec["containers"][0]["volumeMounts"])
+    assert mounts["trainer"] == {"fleetctl-shared", "fleetctl-progress"}
+
+
+def test_a_trainer_reads_its_attempt_and_writes_its_progress() -> None:
+    pod = made(a_gang(template=containers({"name": "helper", "image": "i"})))
+    for container in pod["spec"]["containers"]:
+        assert mounts_of(container) == {"fleetctl-shared": False, "fleetctl-progress": True}
+        assert environment_of(container)["FLEETCTL_PROGRESS_FILE"] == "/fleetctl/progress/step"
+        assert {"name": "fleetctl-progress", "mountPath": "/fleetctl/progress"} in container["volumeMounts"]
+
+
+def test_the_agent_reads_the_progress_and_cannot_write_it() -> None:
+    agent = agent_of(made(a_gang()))
+    assert mounts_of(agent) == {
+        "fleetctl-agent": True,
+        "fleetctl-shared": True,
+        "fleetctl-progress": False,
+        "fleetctl-credentials": False,
+    }
+    assert environment_of(agent)["FLEETCTL_PROGRESS_FILE"] == pods.PROGRESS_FILE
+
+
+def test_every_volume_that_is_mounted_is_there() -> None:
+    spec = made(a_gang())["spec"]
+    mounted = {m["name"] for c in spec["containers"] + spec["initContainers"] for m in c.get("volumeMounts", ())}
+    assert mounted == {v["name"] for v in spec["volumes"]}
+    assert {"name": "fleetctl-progress", "emptyDir": {}} in spec["volumes"]
+
+
+def test_the_trainer_is_not_told_the_agents_settings() -> None:
+    pod = made(a_gang())
+    shared = environment_of(agent_of(pod)).keys() & environment_of(pod["spec"]["containers"][0]).keys()
+    assert shared == {"FLEETCTL_PROGRESS_FILE"}
+
+
+def test_an_agent_knows_the_coordinators_pod_and_the_way_to_its_agent() -> None:
+    settings = environment_of(agent_of(made(a_gang(), rank=1)))
+    assert settings["FLEETCTL_COORDINATOR_GATE"] == "llm-coordinator:28100"
+    assert settings["FLEETCTL_COORDINATOR_POD"] == "llm-worker-0"
+
+
+def test_the_coordinators_service_leads_to_the_trainer_and_to_the_agent() -> None:
+    _, coordinator = pods.services(a_gang())
+    assert coordinator["spec"]["ports"] == [
+        {"name": "coordinator", "port": 29500},
+        {"name": "fleetctl-gate", "port": 28100},
+    ]
+
+
+def test_a_pod_avoids_nodes_by_name_one_requirement_each() -> None:
+    spec = made(a_gang(), avoid={"node-b", "node-a"})["spec"]
+    assert spec["affinity"] == on_nodes({"matchFields": [not_node("node-a"), not_node("node-b")]})
+
+
+def test_a_pod_that_avoids_nothing_has_the_users_affinity_and_no_other() -> None:
+    assert "affinity" not in made(a_gang())["spec"]
+    own = on_nodes({"matchExpressions": [zone("a")]})
+    assert made(a_gang(template=pod_spec(affinity=own)))["spec"]["affinity"] == own
+
+
+def test_avoided_nodes_are_ruled_out_in_every_alternative_of_the_users() -> None:
+    other = {"key": "metadata.name", "operator": "In", "values": ["x"]}
+    own = on_nodes({"matchExpressions": [zone("a")]}, {"matchFields": [other], "matchExpressions": [zone("b")]})
+    spec = made(a_gang(template=pod_spec(affinity=own)), avoid=["bad"])["spec"]
+    assert spec["affinity"] == on_nodes(
+        {"matchExpressions": [zone("a")], "matchFields": [not_node("bad")]},
+        {"matchExpressions": [zone("b")], "matchFields": [other, not_node("bad")]},
+    )
+
+
+@pytest.mark.parametrize("empty", [{}, None, {"matchFields": [], "matchExpressions": None}])
+def test_an_alternative_that_matches_no_node_does_not_begin_to(empty: Any) -> None:
+    own = on_nodes(empty, {"matchExpressions": [zone("a")]})
+    found = made(a_gang(template=pod_spec(affinity=own)), avoid=["bad"])["spec"]["affinity"]
+    terms = found["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    assert terms == [empty or {}, {"matchExpressions": [zone("a")], "matchFields": [not_node("bad")]}]
+
+
+def test_the_rest_of_the_users_affinity_stays() -> None:
+    preferred = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": {}}]}
+    own = {"podAntiAffinity": {REQUIRED: []}, "nodeAffinity": preferred}
+    found = made(a_gang(template=pod_spec(affinity=own)), avoid=["bad"])["spec"]["affinity"]
+    avoided = on_nodes({"matchFields": [not_node("bad")]})["nodeAffinity"]
+    assert found == {"podAntiAffinity": {REQUIRED: []}, "nodeAffinity": preferred | avoided}
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [None, {}, {"nodeAffinity": None}, {"nodeAffinity": {REQUIRED: None}}, on_nodes() | {"podAffinity": None}],
+)
+def test_an_affinity_that_says_nothing_is_none(nothing: Any) -> None:
+    found = made(a_gang(template=pod_spec(affinity=nothing)), avoid=["bad"])["spec"]["affinity"]
+    assert found["nodeAffinity"] == on_nodes({"matchFields": [not_node("bad")]})["nodeAffinity"]
+
+
+@pytest.mark.parametrize(
+    "affinity", ["x", ["x"], {"nodeAffinity": "x"}, {"nodeAffinity": {REQUIRED: [1]}}, on_nodes("x"), on_nodes(1)]
+)
+def test_a_misshapen_affinity_is_left_to_the_api_server(affinity: Any) -> None:
+    assert made(a_gang(template=pod_spec(affinity=affinity)), avoid=["bad"])["spec"]["affinity"] == affinity
+
+
+def test_a_pod_in_the_nodes_network_still_resolves_services() -> None:
+    assert made(a_gang(template=pod_spec(hostNetwork=True)))["spec"]["dnsPolicy"] == "ClusterFirstWithHostNet"
+    assert "dnsPolicy" not in made(a_gang())["spec"]
+
+
+def test_a_users_own_dns_policy_wins() -> None:
+    own = pod_spec(hostNetwork=True, dnsPolicy="Default")
+    assert made(a_gang(template=own))["spec"]["dnsPolicy"] == "Default"
+
+
+def test_pull_secrets_survive() -> None:
+    secrets = [{"name": "registry"}]
+    assert made(a_gang(template=pod_spec(imagePullSecrets=secrets)))["spec"]["imagePullSecrets"] == secrets
 
 
 def test_a_guaranteed_pod_stays_guaranteed() -> None:
@@ -100,9 +256,11 @@ def test_nulls_are_nothing() -> None:
 
 
 def test_the_template_is_not_changed() -> None:
-    gang = a_gang(template=containers(volumeMounts=[]))
+    found = containers(volumeMounts=[])
+    found["spec"] |= {"hostNetwork": True, "affinity": on_nodes({"matchExpressions": [zone("a")], "matchFields": []})}
+    gang = a_gang(template=found)
     before = copy.deepcopy(gang.spec)
-    made(gang)
+    made(gang, avoid=["bad"])
     assert gang.spec == before
 
 
@@ -153,6 +311,23 @@ def test_a_rule_that_would_restart_on_a_fatal_code_is_refused(operator: str, cod
     helper = {"name": "h", "image": "i", "restartPolicy": "Never", "restartPolicyRules": [rule]}
     gang = a_gang(template=containers(helper), fatal=(64,))
     assert bool(template.problems(gang)) == refused
+
+
+def test_the_port_of_the_agent_is_not_the_coordinators() -> None:
+    gang = a_gang()
+    taken = msgspec.structs.replace(gang.spec, coordinator=Coordinator(port=28100))
+    (problem,) = template.problems(replace(gang, spec=taken))
+    assert problem.field == "spec.coordinator.port"
+    assert problem.fix == "fleetctl's agent listens on port 28100: use another one"
+
+
+def test_ranks_in_the_nodes_network_are_warned_that_they_need_a_node_each() -> None:
+    gang = a_gang(template=pod_spec(hostNetwork=True))
+    assert template.problems(gang) == []
+    (warning,) = template.warnings(gang)
+    assert warning.field == "spec.groups[0].template.spec.hostNetwork"
+    assert warning.fix == "one rank a node: fleetctl's agent listens on port 28100 of the node's network"
+    assert template.warnings(a_gang(template=pod_spec(hostNetwork=False))) == []
 
 
 def test_what_works_but_surprises_is_a_warning() -> None:

@@ -10,17 +10,29 @@ from fleetctl.gang.plan import (
     Acceptance,
     Action,
     CreatePods,
+    DeletePods,
     Memory,
     Ping,
     Plan,
+    Prove,
     Release,
     Reset,
     Snapshot,
     WriteStatus,
     plan,
 )
-from fleetctl.gang.spec import ApplicationBudget, Budgets, GangSpec, GangStatus, Group, Match, Recovery, UserRule
-from fleetctl.gang.state import Container, Ended, Life, Member, Pod, Promise
+from fleetctl.gang.spec import (
+    ApplicationBudget,
+    Budgets,
+    GangSpec,
+    GangStatus,
+    Group,
+    Match,
+    NodeBudget,
+    Recovery,
+    UserRule,
+)
+from fleetctl.gang.state import Container, Ended, Life, Member, Node, Pod, Promise, Zombie
 
 TEMPLATE: dict[str, Any] = {"spec": {"containers": [{"name": "trainer", "image": "trainer:1"}]}}
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
@@ -31,10 +43,16 @@ def a_gang(
     template: dict[str, Any] = TEMPLATE,
     budget: ApplicationBudget | None = None,
     fatal: tuple[int, ...] = (),
+    node_budget: NodeBudget | None = None,
+    **policy: Any,
 ) -> Gang:
     recovery = Recovery(
-        budgets=Budgets(application=budget or ApplicationBudget(restarts=100, without_progress=100)),
+        budgets=Budgets(
+            application=budget or ApplicationBudget(restarts=100, without_progress=100),
+            node=node_budget or NodeBudget(),
+        ),
         rules=[UserRule(match=Match(exit_codes=list(fatal)), action="FailGang")] if fatal else [],
+        **policy,
     )
     spec = GangSpec(groups=[Group(name="worker", size=ranks, template=template)], recovery=recovery)
     return Gang(namespace="default", name="llm", uid="gang-uid", spec=spec)
@@ -42,7 +60,10 @@ def a_gang(
 
 @dataclass
 class World:
-    """A gang whose members do at once what a plan asks of them. Not a simulator: no delays, no API server."""
+    """A gang whose members do at once what a plan asks of them. Not a simulator: no delays, no API server.
+
+    Rank r is on node r // 2; a pod that must avoid that goes to the next.
+    """
 
     gang: Gang
     status: GangStatus = field(default_factory=GangStatus)
@@ -54,6 +75,14 @@ class World:
     """(rank, attempt) of every trainer that started."""
     tickets: int = 0
     lives: int = 0
+    pods: int = 0
+    deleted: list[tuple[str, int | None]] = field(default_factory=list)
+    """(uid, grace) of every pod that was deleted."""
+    nodes: dict[str, Node] = field(default_factory=dict)
+    zombies: list[Zombie] = field(default_factory=list)
+    refused: str = ""
+    terminates: bool = True
+    """Whether a pod that is deleted with a grace goes at once."""
 
     def __post_init__(self) -> None:
         self.members = [Member(rank=s.rank, pod_name=s.pod_name, trainer=s.trainer) for s in self.gang.slots]
@@ -64,7 +93,10 @@ class World:
             gang=self.gang,
             generation=1,
             status=self.status,
-            members=tuple(self.members),
+            members=tuple(replace(m, node=self.node_of(m)) for m in self.members),
+            monotonic=self.clock(),
+            zombies=tuple(self.zombies),
+            refused=self.refused,
             now=self.now,
             writer=self.writer,
             fresh_ticket=f"ticket-{self.tickets}",
@@ -73,7 +105,7 @@ class World:
 
     def think(self) -> Plan:
         decided = plan(self.snapshot(), self.memory)
-        self.memory = decided.memory
+        self.memory = decided.memory or self.memory
         return decided
 
     def carry_out(self, action: Action) -> None:
@@ -81,9 +113,15 @@ class World:
         match action:
             case WriteStatus(status):
                 self.status = status
-            case CreatePods(slots):
+            case CreatePods(slots, number, avoid):
                 for slot in slots:
-                    self.create(slot.rank)
+                    self.create(slot.rank, number, avoid)
+            case DeletePods(pods):
+                for deletion in pods:
+                    self.delete(deletion.uid, deletion.grace_s)
+            case Prove(uids, coordinator_uid):
+                for member in self._members(uids):
+                    self.update_life(member.rank, reaches=coordinator_uid)
             case Reset(uids, number):
                 for member in self._members(uids):
                     if member.life and 0 < member.life.attempt < number:
@@ -110,17 +148,50 @@ class World:
                 self.carry_out(action)
         raise AssertionError(f"still busy after {steps_max} steps: {decided}")
 
-    def create(self, rank: int) -> None:
-        pod = Pod(name=self.members[rank].pod_name, uid=f"uid-{rank}", phase="Running")
-        self.members[rank] = replace(self.members[rank], pod=pod)
+    def create(self, rank: int, attempt: int, avoid: tuple[str, ...] = ()) -> None:
+        if self.members[rank].pod:
+            return
+        self.pods += 1
+        uid = f"uid-{rank}" if self.pods <= len(self.members) else f"uid-{rank}-{self.pods}"
+        node = next(name for n in range(rank // 2, 1000) if (name := f"node-{n}") not in avoid)
+        self.nodes.setdefault(node, Node(name=node))
+        pod = Pod(name=self.members[rank].pod_name, uid=uid, version="1", attempt=attempt, phase="Running", node=node)
+        self.members[rank] = replace(self.members[rank], pod=pod, life=None)
         self.new_life(rank)
+
+    def delete(self, uid: str, grace_s: int | None) -> None:
+        """By us, as the API server does it."""
+        record = self.status.attempt
+        for member in self._members((uid,)):
+            assert member.pod
+            named = (member.rank, uid) in {(r.rank, r.uid) for r in record.replacing}
+            assert named or member.pod.attempt < record.replace_created_before, "S6: deleted without being named"
+            self.deleted.append((uid, grace_s))
+            if grace_s == 0 or self.terminates:
+                self.members[member.rank] = replace(member, pod=None, life=None)
+            else:
+                self.pod(member.rank, deleting=True)
+
+    def node(self, name: str, **changes: Any) -> None:
+        self.nodes[name] = replace(self.nodes[name], **changes)
+
+    def node_of(self, member: Member) -> Node | None:
+        return self.nodes[member.pod.node] if member.pod and member.pod.node else None
+
+    def dies(self, name: str, still_s: float = 100.0) -> None:
+        """A node is gone without a word."""
+        self.node(name, silent=True, still_s=still_s)
+        for member in self.members:
+            if member.pod and member.pod.node == name and member.life:
+                self.update_life(member.rank, connected=False, silent=True)
 
     def new_life(self, rank: int) -> None:
         """The pod's containers restart in place; the agent says hello with the promise floor it had."""
         self.lives += 1
         member = self.members[rank]
         assert member.pod
-        life = Life(uid=member.pod.uid, life_id=f"life-{self.lives}", started_at=self.clock())
+        reaches = member.life.reaches if member.life else ""
+        life = Life(uid=member.pod.uid, life_id=f"life-{self.lives}", started_at=self.clock(), reaches=reaches)
         pod = replace(member.pod, containers=(Container(name=member.trainer),), restarting_since=None)
         self.members[rank] = replace(member, life=life, pod=pod)
 

@@ -6,21 +6,29 @@ from datetime import UTC, datetime
 
 import pytest
 from desk import Desk
-from memory_streams import in_virtual_time, pipe_of, settle
+from memory_streams import connected_pair, in_virtual_time, pipe_of, settle
 
+from fleetctl.agent.coordinator import Coordinator
 from fleetctl.agent.files import Files
+from fleetctl.agent.gate import Gate
 from fleetctl.agent.machine import Machine
 from fleetctl.agent.main import Settings, tls_streams
 from fleetctl.agent.session import Agent
 from fleetctl.gang.state import Promise
 from fleetctl.rendezvous.certificates import Authority, server_context
+from fleetctl.rendezvous.identity import Admission
 
 
 class Pod:
-    """One pod's volumes and whichever agent lives in it. Time on its clock is the loop's."""
+    """One pod's volumes and whichever agent lives in it. Time on its clock is the loop's.
+
+    `service`: the pod that the coordinator's Service leads to, as this one's node sees it.
+    """
 
     def __init__(self, directory, dial, uid="u0"):
         self.directory, self.dial, self.uid = directory, dial, uid
+        self.service = None
+        self.step = None
         self.lives = 0
         self.gates: list[int] = []
         self.writers: list[asyncio.StreamWriter] = []
@@ -33,6 +41,7 @@ class Pod:
     def start(self):
         files = Files(str(self.directory), str(self.directory), lambda line: None)
         machine = Machine(*files.load())
+        self.gate = Gate("team-a/llm-worker-0", machine.life_id)
         self.agent = Agent(
             machine,
             keeper=files,
@@ -42,6 +51,8 @@ class Pod:
             boottime=asyncio.get_running_loop().time,
             chance=lambda: 0.5,
             say=lambda line: None,
+            coordinator=Coordinator("team-a/llm-worker-0", self.dial_coordinator),
+            read_step=lambda: self.step,
         )
         self.running = asyncio.create_task(self.agent.run())
 
@@ -49,6 +60,18 @@ class Pod:
         reader, writer = await self.dial(address)
         self.writers.append(writer)
         return reader, writer
+
+    async def dial_coordinator(self):
+        if self.service is None:
+            raise ConnectionRefusedError
+        ours, theirs = connected_pair()
+        asyncio.get_running_loop().create_task(self.service.gate.serve(*theirs))
+        return ours
+
+    async def ends(self):
+        """Its exit code. Bounded: virtual time would go on for ever while an agent beats."""
+        async with asyncio.timeout(60):
+            return await self.running
 
     async def kill(self):
         self.running.cancel()
@@ -63,11 +86,11 @@ class Pod:
         pipe_of(self.writers[-1]).other.thaw()
 
 
-async def in_memory(desk, directory):
+async def in_memory(desk, directory, uid="u0"):
     async def dial(address):
         return desk.connect()
 
-    pod = Pod(directory, dial)
+    pod = Pod(directory, dial, uid)
     pod.new_life()
     await settle()
     return pod
@@ -95,7 +118,7 @@ async def start_to_new_life(desk, pod):
         assert (pod.directory / "attempt").read_text() == f"{attempt}\n"
         if attempt == 1:
             meet.reset("u0", 2)
-            assert await pod.running == 88
+            assert await pod.ends() == 88
             await until(lambda: not desk.life().connected)
             pod.new_life()
     assert pod.gates == [1, 2]
@@ -233,6 +256,98 @@ async def test_sigterm_is_seen_as_leaving(tmp_path):
     desk = Desk()
     pod = await in_memory(desk, tmp_path)
     pod.agent.stop()
-    assert await pod.running == 0
+    assert await pod.ends() == 0
     await settle()
     assert (desk.life().leaving, desk.life().connected) == (True, False)
+
+
+@in_virtual_time
+async def test_a_restart_in_place_is_not_silence_but_a_crash_is(tmp_path):
+    desk = Desk()
+    pod = await in_memory(desk, tmp_path)
+    desk.rendezvous.release("u0", 1, "t")
+    await settle()
+    desk.rendezvous.reset("u0", 2)
+    assert await pod.ends() == 88
+    await asyncio.sleep(4)
+    assert (desk.life().silent, desk.life().connected) == (False, False)
+    pod.new_life()
+    await asyncio.sleep(30)
+    assert (desk.life().silent, desk.life().life_id) == (False, "life-2")
+    await pod.kill()
+    assert desk.life().silent
+
+
+@in_virtual_time
+async def test_a_frozen_agent_is_silent_until_it_is_heard_again(tmp_path):
+    desk = Desk()
+    pod = await in_memory(desk, tmp_path)
+    await asyncio.sleep(60)
+    assert not desk.life().silent
+    pipe_of(pod.writers[-1]).frozen = True
+    await asyncio.sleep(12)
+    assert (desk.life().silent, desk.life().connected) == (True, True)
+    pipe_of(pod.writers[-1]).thaw()
+    await settle()
+    assert not desk.life().silent
+
+
+@in_virtual_time
+async def test_a_zombie_is_reset_once_and_then_waits_for_good(tmp_path):
+    desk = Desk()
+    pod = await in_memory(desk, tmp_path)
+    desk.rendezvous.release("u0", 1, "t")
+    await settle()
+    desk.rendezvous.supersede("u0")
+    desk.admission = Admission.SUPERSEDED
+    desk.rendezvous.reset("u0", 2)
+    assert await pod.ends() == 88
+    await settle()
+    assert desk.rendezvous.superseded() == []
+    pod.new_life()
+    await settle()
+    desk.rendezvous.reset("u0", 2)
+    desk.rendezvous.release("u0", 2, "u")
+    await asyncio.sleep(600)
+    [zombie] = desk.rendezvous.superseded()
+    assert (zombie.life.life_id, zombie.life.waits, zombie.life.silent) == ("life-2", True, False)
+    assert pod.gates == [1]
+    assert desk.rendezvous.statistics.welcomed == 2, "it does not dial again and again"
+
+
+@in_virtual_time
+async def test_after_rank_0_moved_the_others_prove_that_they_reach_it(tmp_path):
+    desk = Desk()
+    pods = {}
+    for uid in ("old", "new", "other"):
+        (tmp_path / uid).mkdir()
+        pods[uid] = await in_memory(desk, tmp_path / uid, uid)
+    other = pods["other"]
+    pods["new"].lives = 41
+    await pods["new"].kill()
+    pods["new"].new_life()
+    await settle()
+
+    other.service = pods["old"]
+    desk.rendezvous.prove("other", "new", desk.life("new").life_id)
+    await asyncio.sleep(3)
+    assert desk.life("other").reaches == "", "its node still sends it to the old pod"
+    other.service = pods["new"]
+    await asyncio.sleep(0.3)
+    assert desk.life("other").reaches == "new"
+    await other.kill()
+    other.new_life()
+    await settle()
+    assert (desk.life("other").life_id, desk.life("other").reaches) == ("life-2", "new")
+
+
+@in_virtual_time
+async def test_a_trainers_steps_arrive_with_the_beat(tmp_path):
+    desk = Desk()
+    pod = await in_memory(desk, tmp_path)
+    pod.step = 100
+    await asyncio.sleep(6)
+    assert desk.rendezvous.progressed_at("u0") == 0.0
+    pod.step = 101
+    await asyncio.sleep(5)
+    assert desk.rendezvous.progressed_at("u0") == pytest.approx(1010, abs=0.1)

@@ -14,6 +14,8 @@ from fleetctl.rendezvous.messages import (
     Pong,
     Promised,
     ProtocolError,
+    Prove,
+    Proved,
     Refused,
     Release,
     Released,
@@ -27,8 +29,8 @@ from fleetctl.rendezvous.messages import (
 EVERY_MESSAGE = [
     Hello("a.b.c", "life-1", 1.5, 0, None),
     Hello("a.b.c", "life-1", 1.5, 3, Promised(3, "t")),
-    Beat(), Pong(1, "t"), Released(1), Bye(),
-    Welcome(5.0), BeatAck(), Ping(1, "t"), Release(1, "t"), Reset(2),
+    Beat(), Beat(0), Beat(12345), Pong(1, "t"), Released(1), Proved("life-1"), Bye(),
+    Welcome(5.0), BeatAck(), Ping(1, "t"), Release(1, "t"), Reset(2), Prove("life-1"),
     NotLeader(""), NotLeader("[fd00::1]:8443"), TryAgain("nicht so schnell – später"), Refused("no"),
 ]  # fmt: skip
 
@@ -50,6 +52,10 @@ def test_what_a_newer_peer_adds_is_ignored():
     assert repr(decode(b'{"type":"reset","attempt":2,"politely":true}\n')) == repr(Reset(2))
 
 
+def test_a_beat_of_an_older_agent_has_no_step():
+    assert repr(decode(b'{"type":"beat"}\n')) == repr(Beat(None))
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -58,6 +64,8 @@ def test_what_a_newer_peer_adds_is_ignored():
         b'{"type":"reset","attempt":1.0}\n', b'{"type":"reset","attempt":9007199254740992}\n',
         b'{"type":"welcome","beat_s":1e999}\n', b'{"type":"welcome","beat_s":NaN}\n',
         b'{"type":"welcome","beat_s":"5"}\n',
+        b'{"type":"beat","step":-1}\n', b'{"type":"beat","step":1.5}\n', b'{"type":"beat","step":"7"}\n',
+        b'{"type":"prove"}\n', b'{"type":"proved","life_id":null}\n',
         b'{"type":"ping","attempt":1,"ticket":"\\ud800"}\n', b'{"type":"ping","attempt":1,"ticket":"a\\u0000"}\n',
         b'{"type":"hello","token":"t","life_id":"l","started_at":1,"attempt":0,"promise":[1,"t"]}\n',
         b'{"type":"hello","token":"t","life_id":"l","started_at":1,"attempt":0,"promise":{"attempt":1}}\n',

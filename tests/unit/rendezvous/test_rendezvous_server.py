@@ -15,6 +15,8 @@ from fleetctl.rendezvous.messages import (
     NotLeader,
     Ping,
     Pong,
+    Prove,
+    Proved,
     Refused,
     Release,
     Released,
@@ -216,11 +218,12 @@ async def test_a_stream_silent_for_three_beats_is_swept():
     await asyncio.sleep(14.9)
     assert desk.life().connected
     await agent.is_closed()
+    assert now() == pytest.approx(1029, abs=0.1)
     await settle()
     assert not desk.life().connected
     assert pipe_of(agent.writer).other.aborted
     assert desk.rendezvous.statistics.silent == 1
-    assert desk.changes == ["u0", "u0"], "hello and loss; a beat is no change"
+    assert desk.changes == ["u0"] * 5, "hello, silent, heard, silent, lost"
 
 
 @in_virtual_time
@@ -238,16 +241,6 @@ async def test_goodbye_then_lost_then_a_new_life():
 
 
 @in_virtual_time
-async def test_forgotten_is_as_if_never_seen():
-    desk = Desk()
-    agent = await desk.agent()
-    desk.rendezvous.forget("u0")
-    await agent.is_closed()
-    assert desk.rendezvous.life("u0") is None
-    desk.rendezvous.forget("u0")
-
-
-@in_virtual_time
 async def test_a_stream_that_does_not_drain_is_aborted():
     desk = Desk()
     agent = await desk.agent()
@@ -261,6 +254,341 @@ async def test_a_stream_that_does_not_drain_is_aborted():
     assert desk.rendezvous.statistics.slow == 1
     await settle()
     assert not desk.life().connected
+
+
+# silence
+
+
+@in_virtual_time
+async def test_two_beats_without_a_word_are_silence_and_the_next_word_ends_it():
+    desk = Desk()
+    agent = await desk.agent()
+    await asyncio.sleep(9.9)
+    assert not desk.life().silent
+    await asyncio.sleep(0.2)
+    assert (desk.life().silent, desk.life().connected) == (True, True)
+    assert desk.changes == ["u0"] * 2
+    agent.say(Beat())
+    await agent.hears(BeatAck())
+    assert not desk.life().silent
+    assert desk.changes == ["u0"] * 3
+    await asyncio.sleep(9.9)
+    assert not desk.life().silent
+    await asyncio.sleep(0.2)
+    assert desk.life().silent
+    assert desk.changes == ["u0"] * 4
+
+
+@in_virtual_time
+async def test_a_controller_that_slept_itself_does_not_take_it_for_silence():
+    desk = Desk()
+    agent = await desk.agent()
+    agent.say(Beat())
+    asyncio.get_running_loop().now += 16
+    await agent.hears(BeatAck())
+    assert (desk.life().silent, desk.life().connected) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"type":"beat"}\n', b'{"type":"news"}\n', b'{"type":"pong","attempt":1,"ticket":"t"}\n']
+)
+def test_whatever_is_heard_ends_the_silence(line):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await desk.agent()
+        await asyncio.sleep(12)
+        assert desk.life().silent
+        agent.say_line(line)
+        await settle()
+        assert not desk.life().silent
+
+    run()
+
+
+@in_virtual_time
+async def test_a_beat_stretched_by_the_server_stretches_the_silence():
+    desk = Desk(beat_s=20.0)
+    agent = desk.stranger()
+    agent.say(hello())
+    await asyncio.sleep(39.9)
+    assert not desk.life().silent
+    await asyncio.sleep(0.2)
+    assert desk.life().silent
+
+
+@in_virtual_time
+async def test_a_stream_that_breaks_off_without_a_goodbye_is_silence_at_once():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    agent.writer.close()
+    await settle()
+    assert (desk.life().silent, desk.life().connected) == (True, False)
+    assert desk.changes == ["u0"] * 2
+    await asyncio.sleep(60)
+    assert desk.changes == ["u0"] * 2
+    await desk.agent(attempt=1)
+    assert (desk.life().silent, desk.life().connected) == (False, True)
+
+
+async def goodbye(desk, agent):
+    agent.say(Bye())
+    await settle()
+
+
+async def reset(desk, agent):
+    desk.rendezvous.reset("u0", 2)
+    await agent.hears(Reset(2))
+
+
+@pytest.mark.parametrize("leave", [goodbye, reset])
+def test_whoever_was_expected_to_go_is_silent_two_beats_after_it_went(leave):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await desk.agent(attempt=1)
+        await leave(desk, agent)
+        agent.writer.close()
+        await asyncio.sleep(9.9)
+        assert (desk.life().silent, desk.life().connected) == (False, False)
+        before = len(desk.changes)
+        await asyncio.sleep(0.2)
+        assert desk.life().silent
+        assert len(desk.changes) == before + 1
+
+    run()
+
+
+@pytest.mark.parametrize("leave", [goodbye, reset])
+def test_whoever_comes_back_meanwhile_is_not_silent(leave):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await desk.agent(attempt=1)
+        await leave(desk, agent)
+        agent.writer.close()
+        await asyncio.sleep(9)
+        again = await desk.agent(life="life-2")
+        for _ in range(6):
+            changes = len(desk.changes)
+            await asyncio.sleep(4)
+            assert not desk.life().silent
+            assert len(desk.changes) == changes
+            again.say(Beat())
+
+    run()
+
+
+@in_virtual_time
+async def test_a_reset_on_an_earlier_stream_excuses_nothing():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    await reset(desk, agent)
+    again = await desk.agent(attempt=1)
+    again.writer.close()
+    await settle()
+    assert desk.life().silent
+
+
+@in_virtual_time
+async def test_who_was_silent_before_it_was_lost_stays_so():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    await goodbye(desk, agent)
+    await asyncio.sleep(12)
+    assert (desk.life().silent, desk.life().connected) == (True, True)
+    agent.writer.close()
+    await settle()
+    assert (desk.life().silent, desk.life().connected) == (True, False)
+
+
+@in_virtual_time
+async def test_a_displaced_stream_makes_nobody_silent():
+    desk = Desk()
+    await desk.agent(life="life-1")
+    await desk.agent(life="life-2")
+    await settle()
+    assert not desk.life().silent
+
+
+# superseded pods
+
+
+async def zombie(desk, attempt=1, how="superseded"):
+    """An agent of a pod that was deleted or replaced, learnt while it was connected or when it said hello."""
+    if how == "admitted so":
+        desk.admission = Admission.SUPERSEDED
+        return await desk.agent(attempt=attempt)
+    agent = await desk.agent(attempt=attempt)
+    desk.rendezvous.supersede("u0")
+    return agent
+
+
+HOWS = pytest.mark.parametrize("how", ["superseded", "admitted so"])
+
+
+@HOWS
+def test_a_superseded_pod_is_parked(how):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await zombie(desk, attempt=0, how=how)
+        assert desk.rendezvous.life("u0") is None
+        [session] = desk.rendezvous.superseded()
+        assert (session.identity.uid, session.life.waits, session.life.silent) == ("u0", True, False)
+        assert desk.rendezvous.statistics.superseded == 1
+        for _ in range(20):  # for good: it never has a reason to dial again
+            await asyncio.sleep(5)
+            agent.say(Beat())
+            await agent.hears(BeatAck())
+        assert desk.rendezvous.statistics.welcomed == 1
+
+    run()
+
+
+@HOWS
+def test_a_superseded_pod_is_never_pinged_released_or_asked_for_a_proof(how):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await zombie(desk, attempt=0, how=how)
+        desk.rendezvous.ping("u0", 1, "t")
+        desk.rendezvous.release("u0", 1, "t")
+        desk.rendezvous.prove("u0", "uid-of-0", "life-0")
+        agent.say(Pong(1, "t"))
+        await agent.hears_nothing()
+        desk.rendezvous.release("u0", 1, "t")
+        await agent.hears_nothing()
+
+    run()
+
+
+@HOWS
+def test_a_superseded_pod_that_runs_is_reset(how):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await zombie(desk, how=how)
+        assert not desk.rendezvous.superseded()[0].life.waits
+        desk.rendezvous.reset("u0", 1)
+        await agent.hears_nothing()
+        desk.rendezvous.reset("u0", 2)
+        await agent.hears(Reset(2))
+
+    run()
+
+
+@HOWS
+def test_a_superseded_pod_is_dropped_when_its_stream_ends(how):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await zombie(desk, how=how)
+        agent.say(Bye())
+        await settle()
+        changes = len(desk.changes)
+        agent.writer.close()
+        await settle()
+        assert desk.rendezvous.sessions() == []
+        assert len(desk.changes) == changes + 1
+        await asyncio.sleep(60)
+        assert len(desk.changes) == changes + 1, "no timer is left"
+
+    run()
+
+
+@HOWS
+def test_a_superseded_pod_never_becomes_current_again(how):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await zombie(desk, how=how)
+        desk.admission = Admission.MEMBER
+        agent.say(hello(life="life-2"))
+        await agent.hears(Welcome(5.0))
+        again = await desk.agent(life="life-3")
+        await agent.is_closed()
+        assert desk.rendezvous.life("u0") is None
+        assert [session.life.life_id for session in desk.rendezvous.superseded()] == ["life-3"]
+        desk.rendezvous.ping("u0", 1, "t")
+        await again.hears_nothing()
+        desk.rendezvous.supersede("u0")
+        assert desk.rendezvous.statistics.superseded == 1
+
+    run()
+
+
+@in_virtual_time
+async def test_superseding_a_pod_says_so_and_withdraws_its_release():
+    desk = Desk()
+    agent = await desk.agent()
+    desk.rendezvous.release("u0", 1, "t")
+    await agent.hears(Ping(1, "t"))
+    desk.rendezvous.supersede("u0")
+    assert desk.changes == ["u0"] * 2
+    agent.say(Pong(1, "t"))
+    await agent.hears_nothing()
+
+
+@in_virtual_time
+async def test_a_superseded_pod_without_a_stream_is_as_if_never_seen():
+    desk = Desk()
+    agent = await desk.agent()
+    agent.say(Bye())
+    agent.writer.close()
+    await settle()
+    desk.rendezvous.supersede("u0")
+    changes = len(desk.changes)
+    assert desk.rendezvous.sessions() == []
+    assert desk.rendezvous.life("u0") is None
+    await asyncio.sleep(60)
+    assert len(desk.changes) == changes, "the goodbye's timer is gone"
+    desk.rendezvous.supersede("u0")
+    desk.rendezvous.supersede("u1")
+    assert len(desk.changes) == changes
+
+
+@pytest.mark.parametrize("same_stream", [True, False])
+def test_a_pod_found_superseded_at_its_next_hello_is_so_from_then_on(same_stream):
+    @in_virtual_time
+    async def run():
+        desk = Desk()
+        agent = await desk.agent()
+        desk.admission = Admission.SUPERSEDED
+        if same_stream:
+            agent.say(hello(life="life-2"))
+            await agent.hears(Welcome(5.0))
+        else:
+            agent = await desk.agent(life="life-2")
+        assert desk.rendezvous.life("u0") is None
+        assert [session.life.life_id for session in desk.rendezvous.superseded()] == ["life-2"]
+        assert desk.rendezvous.statistics.superseded == 1
+
+    run()
+
+
+@in_virtual_time
+async def test_a_lost_pod_that_comes_back_superseded_is_so():
+    desk = Desk()
+    agent = await desk.agent()
+    agent.writer.close()
+    await settle()
+    await zombie(desk, how="admitted so")
+    assert desk.rendezvous.life("u0") is None
+    assert len(desk.rendezvous.superseded()) == 1
+
+
+@in_virtual_time
+async def test_a_superseded_pod_falls_silent_and_is_heard_again_like_any_other():
+    desk = Desk()
+    agent = await zombie(desk)
+    changes = len(desk.changes)
+    await asyncio.sleep(12)
+    assert desk.rendezvous.superseded()[0].life.silent
+    agent.say(Beat())
+    await agent.hears(BeatAck())
+    assert not desk.rendezvous.superseded()[0].life.silent
+    assert len(desk.changes) == changes + 2
 
 
 # ping, release, reset
@@ -448,3 +776,119 @@ async def test_the_task_of_a_stream_may_be_cancelled():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert theirs[1].is_closing()
+
+
+# the path to the coordinator
+
+
+@in_virtual_time
+async def test_a_proof_is_remembered_for_the_pod_it_was_asked_for():
+    desk = Desk()
+    agent = await desk.agent()
+    desk.rendezvous.prove("u0", "uid-of-0", "life-0")
+    await agent.hears(Prove("life-0"))
+    assert desk.life().reaches == ""
+    changes = len(desk.changes)
+    agent.say(Proved("life-0"))
+    await settle()
+    assert desk.life().reaches == "uid-of-0"
+    assert len(desk.changes) == changes + 1
+
+
+@in_virtual_time
+async def test_the_proof_of_another_life_or_one_nobody_asked_for_counts_for_nothing():
+    desk = Desk()
+    agent = await desk.agent()
+    agent.say(Proved("life-0"))
+    await settle()
+    assert desk.life().reaches == ""
+    desk.rendezvous.prove("u0", "uid-of-0", "life-0")
+    desk.rendezvous.prove("u0", "uid-of-the-next", "life-1")
+    await agent.hears(Prove("life-0"), Prove("life-1"))
+    agent.say(Proved("life-0"))
+    await settle()
+    assert desk.life().reaches == ""
+    agent.say(Proved("life-1"))
+    await settle()
+    assert desk.life().reaches == "uid-of-the-next"
+
+
+@in_virtual_time
+async def test_what_a_pod_reaches_outlives_its_streams_and_lives():
+    desk = Desk()
+    agent = await desk.agent()
+    desk.rendezvous.prove("u0", "uid-of-0", "life-0")
+    agent.say(Proved("life-0"))
+    await settle()
+    agent.say(hello())
+    await settle()
+    assert desk.life().reaches == "uid-of-0"
+    agent.writer.close()
+    await desk.agent(life="life-2")
+    assert desk.life().reaches == "uid-of-0"
+    await desk.agent("u1")
+    assert desk.life("u1").reaches == ""
+
+
+@in_virtual_time
+async def test_a_proof_is_asked_for_once_a_second_whether_the_life_runs_or_waits():
+    desk = Desk()
+    for uid, attempt in (("u0", 0), ("u1", 3)):
+        agent = await desk.agent(uid, attempt=attempt)
+        for _ in range(3):
+            desk.rendezvous.prove(uid, "uid-of-0", "life-0")
+        await agent.hears(Prove("life-0"))
+        await agent.hears_nothing(1.0)
+        desk.rendezvous.prove(uid, "uid-of-0", "life-0")
+        await agent.hears(Prove("life-0"))
+    assert desk.rendezvous.statistics.proves == 4
+    desk.rendezvous.prove("u9", "uid-of-0", "life-0")
+
+
+# progress
+
+
+@in_virtual_time
+async def test_a_higher_step_of_the_same_life_is_progress_and_no_change():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    times = []
+    for step in (None, 10, 10, 11, None, 11, 5, 6):
+        await asyncio.sleep(5)
+        agent.say(Beat(step))
+        await agent.hears(BeatAck())
+        times.append(desk.rendezvous.progressed_at("u0"))
+    assert times == pytest.approx([0, 0, 0, 1020, 1020, 1020, 1020, 1040], abs=0.1)
+    assert desk.changes == ["u0"]
+    assert desk.rendezvous.progressed_at("u1") == 0.0
+
+
+@in_virtual_time
+async def test_the_first_step_of_another_life_is_no_progress():
+    desk = Desk()
+
+    async def hears(agent, step):
+        agent.say(Beat(step))
+        await agent.hears(BeatAck())
+        return desk.rendezvous.progressed_at("u0")
+
+    agent = await desk.agent(life="life-1", attempt=1)
+    await hears(agent, 1)
+    before = await hears(agent, 2)
+    assert before > 1000
+    await asyncio.sleep(5)
+    agent = await desk.agent(life="life-2", attempt=2)
+    assert await hears(agent, 3) == before
+    await asyncio.sleep(5)
+    agent = await desk.agent(life="life-2", attempt=2)
+    assert await hears(agent, 4) == pytest.approx(1010, abs=0.1), "the same life on a new stream"
+
+
+@in_virtual_time
+async def test_a_superseded_pods_progress_is_not_the_gangs():
+    desk = Desk()
+    agent = await zombie(desk)
+    for step in (1, 2):
+        agent.say(Beat(step))
+        await agent.hears(BeatAck())
+    assert desk.rendezvous.progressed_at("u0") == 0.0

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv test check unit cluster-test cluster cluster-down images image manifests bench-recovery lock clean
+.PHONY: help venv test check unit cluster-test cluster-test-long cluster cluster-down images image manifests bench-recovery lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ unit: venv  ## unit, property and protocol tests
 
 cluster-test: venv  ## the tests on a real kind cluster; skipped, with the reason, where kind cannot run
 	tests/kind/test $(BIN)/pytest tests/cluster
+
+cluster-test-long: venv  ## their long forms too: minutes of darkness, and every point at which a controller may die
+	FLEETCTL_LONG_TESTS=1 tests/kind/test $(BIN)/pytest tests/cluster
 
 cluster: ## bring up the kind cluster of the tests (4 workers)
 	tests/kind/up

@@ -1,10 +1,14 @@
-"""The cluster tests need `make cluster images`, and run inside it: tests/kind/enter pytest tests/cluster."""
+"""The cluster tests need `make cluster images`, and run inside it: tests/kind/enter pytest tests/cluster.
+
+Tests marked `together` mostly wait, each for a gang of its own: those of one file run at the same time, a few at once.
+"""
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from fleet import HERE, Gang, article_template, deploy
+from fleet import HERE, LONG, Gang, article_template, deploy
 
 MISSING = (
     "no test cluster here: run `make test`, or `make cluster images` and then `tests/kind/enter pytest tests/cluster`"
@@ -12,6 +16,8 @@ MISSING = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not LONG:
+        items[:] = [item for item in items if item.get_closest_marker("long") is None]
     here = [item for item in items if item.path.is_relative_to(HERE)]
     for item in here:
         item.add_marker(pytest.mark.timeout(300))
@@ -21,6 +27,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         pytest.exit(f"CI must run the cluster tests: {MISSING}", returncode=1)
     for item in here:
         item.add_marker(pytest.mark.skip(reason=MISSING))
+
+
+POOL = ThreadPoolExecutor(4)
+BEGUN: dict[str, Future[object]] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if pyfuncitem.get_closest_marker("together") is None:
+        return None
+    if pyfuncitem.nodeid not in BEGUN:
+        for item in pyfuncitem.session.items:
+            if (
+                item.path == pyfuncitem.path
+                and isinstance(item, pytest.Function)
+                and item.get_closest_marker("together")
+            ):
+                BEGUN[item.nodeid] = POOL.submit(item.obj)
+    BEGUN[pyfuncitem.nodeid].result()
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -1,29 +1,47 @@
 """One vocabulary for the tests on a real cluster: a fleet (the cluster with fleetctl on it) and gangs under test.
 
-What happened is read from where the kubelets keep it, the trainers' own records in their volumes, not from API objects.
+What happened is read from the trainers' own records, not from API objects. They are on the host, a folder per pod
+($FLEETCTL_KIND_RECORDS/<gang>/<pod uid>, /records in the pod): there they outlive pods, and nodes that die or freeze.
 """
 
 import contextlib
 import json
 import os
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import yaml
+from judge import Start, judge
 
 HERE = Path(__file__).parent
 TRAINER = (HERE / "trainer.py").read_text()
-RECORDS = "/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/records"
+FLEETCTL = str(Path(sys.executable).with_name("fleetctl"))
 CONTROLLER = "system:serviceaccount:fleetctl-system:fleetctl-controller"
+CONTROL_PLANE = "fleetctl-control-plane"
 WORKERS = ("fleetctl-worker", "fleetctl-worker2", "fleetctl-worker3", "fleetctl-worker4")
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
+LONG = "FLEETCTL_LONG_TESTS" in os.environ
+"""Whether there is time for the long forms of tests: minutes instead of half ones, every point instead of some."""
 
 Json = dict[str, Any]
+
+SERVICE_RULES = "iptables -t nat -S KUBE-SERVICES"
+
+RECORDS_MOUNT: Json = {"name": "records", "mountPath": "/records", "subPathExpr": "$(FLEETCTL_GANG)/$(POD_UID)"}
+RECORDS_VOLUME: Json = {"name": "records", "hostPath": {"path": "/records", "type": "Directory"}}
+RECORDS_ENV: list[Json] = [
+    {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+    for name, path in (("POD_UID", "metadata.uid"), ("NODE", "spec.nodeName"))
+]
 
 
 def run(*command: str, stdin: str = "", check: bool = True, timeout: float = 120) -> str:
@@ -85,6 +103,31 @@ def controller_ready() -> None:
     kubectl("-n", "fleetctl-system", "rollout", "status", "deployment/fleetctl-controller", "--timeout=90s")
 
 
+def folder_of(gang: str) -> Path:
+    """Where the pods of a gang of that name keep their records, one folder per pod uid."""
+    return Path(os.environ["FLEETCTL_KIND_RECORDS"]) / gang
+
+
+def clear_records(gang: str) -> None:
+    """Forgets an earlier gang of that name. Nothing of it may run any more."""
+    folder = folder_of(gang)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    folder.chmod(0o777)  # made here, so that whoever runs the tests may remove what the pods (root) put into it
+
+
+def read_records(gang: str, file: str) -> list[Json]:
+    """What all pods of a gang wrote into their files of that name, in order of time."""
+    texts = [path.read_text() for path in folder_of(gang).glob(f"*/{file}")]
+    lines = [json.loads(line) for text in texts for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return sorted(lines, key=lambda line: line["at"])
+
+
+def fleetctl_status(gang: "Gang", *arguments: str) -> str:
+    """`fleetctl status`, as an engineer would type it."""
+    return run(FLEETCTL, "status", gang.name, *arguments)
+
+
 @dataclass(frozen=True)
 class Seen:
     """A member as Kubernetes tells it."""
@@ -96,11 +139,19 @@ class Seen:
 
 
 class Gang:
-    """A gang under test. Every pod records what its trainer does."""
+    """A gang under test. Every pod records what its trainer does, and at the end the records are judged.
+
+    A test that freezes, kills or force-deletes pods adds their uids to `fenced` (`fence` does it for a node); it adds
+    the ranks that get a new pod, as they should, to `moved`.
+    """
 
     def __init__(self, name: str, ranks: int = 8, *, spec: Json | None = None, template: Json | None = None) -> None:
         self.name = name
         self.ranks = ranks
+        self.fenced: set[str] = set()
+        self.moved: set[int] = set()
+        self.released: dict[int, float] = {}
+        """When attempts were released, as far as the test looked."""
         self.manifest = {
             "apiVersion": "fleetctl.dev/v1alpha1",
             "kind": "Gang",
@@ -111,15 +162,31 @@ class Gang:
                 **(spec or {}),
             },
         }
-        self._where: dict[int, tuple[str, str]] = {}
 
     def __enter__(self) -> "Gang":
+        clear_records(self.name)
         self.create()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, failed: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         kubectl("delete", "gang", self.name, "--ignore-not-found", "--wait=false")
         until(f"the pods of {self.name} are gone", lambda: not self.pods(), 120)
+        if failed is None:
+            self.judged()
+
+    def judged(self, *, fenced: Iterable[str] = (), moved: Iterable[int] = ()) -> None:
+        """Asserts the invariants of attempts, from the trainers' records so far."""
+        marks = folder_of(self.name).glob("*/alive-*")
+        found = judge(
+            [Start(**line) for line in self.records()],
+            {(mark.parent.name, int(mark.name.removeprefix("alive-"))): mark.stat().st_mtime for mark in marks},
+            fenced=self.fenced | set(fenced),
+            moved=self.moved | set(moved),
+            released=self.released,
+        )
+        assert not found, f"gang {self.name} broke invariants:\n" + "\n".join(found)
 
     def create(self) -> None:
         kubectl("apply", "-f", "-", stdin=yaml.safe_dump(self.manifest))
@@ -129,6 +196,9 @@ class Gang:
 
     def status(self) -> Json:
         found: Json = self.object().get("status", {})
+        attempt = found.get("attempt", {})
+        if attempt.get("releasedAt"):
+            self.released[attempt["released"]] = datetime.fromisoformat(attempt["releasedAt"]).timestamp()
         return found
 
     def attempt(self) -> Json:
@@ -161,23 +231,27 @@ class Gang:
                 ip=status.get("podIP", ""),
                 restarts={c["name"]: c["restartCount"] for c in counts},
             )
-            if out[rank].node:
-                self._where[rank] = (out[rank].node, out[rank].uid)
         return out
 
+    def nodes(self) -> dict[int, str]:
+        """The node of every rank's pod."""
+        return {rank: seen.node for rank, seen in self.seen().items()}
+
+    def fence(self, node: str) -> set[int]:
+        """Tells the judge that the pods now on that node are cut off on purpose; their ranks."""
+        there = {rank: seen for rank, seen in self.seen().items() if seen.node == node}
+        self.fenced |= {seen.uid for seen in there.values()}
+        return set(there)
+
+    def events(self) -> list[tuple[str, str]]:
+        """Reason and message of the gang's own Events, the oldest first."""
+        uid = self.object()["metadata"]["uid"]
+        found = get("events", "--field-selector", f"involvedObject.uid={uid}")["items"]
+        return [(event["reason"], event["message"]) for event in sorted(found, key=_when)]
+
     def records(self, file: str = "starts") -> list[Json]:
-        """What the trainers wrote, all ranks, in order of time."""
-        if len(self._where) < self.ranks:
-            self.seen()
-        by_node: dict[str, list[str]] = {}
-        for node, uid in self._where.values():
-            by_node.setdefault(node, []).append(f"{RECORDS.format(uid=uid)}/{file}")
-        told = together(
-            lambda node=node, files=files: on_node(node, f"cat {' '.join(files)} 2>/dev/null; true")
-            for node, files in by_node.items()
-        )
-        lines = [json.loads(line) for text in told for line in text.splitlines()]
-        return sorted(lines, key=lambda line: line["at"])
+        """What the containers wrote, those of all pods that this gang ever had, in order of time."""
+        return read_records(self.name, file)
 
     def starts(self, attempt: int) -> dict[int, float]:
         """When each rank started its trainer for that attempt; asserts that none did so twice."""
@@ -195,13 +269,15 @@ class Gang:
             within_s,
         )
 
-    def tell(self, rank: int, command: str, file: str = "command") -> None:
-        """Gives a trainer (or, by another file, another container) its orders."""
-        if rank not in self._where:
-            self.seen()
-        node, uid = self._where[rank]
-        path = f"{RECORDS.format(uid=uid)}/{file}"
-        on_node(node, f"echo '{command}' >{path}.new && mv {path}.new {path}")
+    def tell(self, rank: int, command: str, file: str = "command", *, uid: str = "") -> None:
+        """Gives the trainer (or, by another file, another container) in the rank's current pod its orders; or the one
+        in the pod with that uid, for which the API server is not asked."""
+        pod = uid or kubectl("get", "pod", self.pod(rank), "-o", "jsonpath={.metadata.uid}")
+        path = folder_of(self.name) / pod / file
+        until(f"{self.pod(rank)} keeps records", path.parent.is_dir)
+        new = path.with_name(f"{file}.new")
+        new.write_text(f"{command}\n")
+        new.rename(path)
 
     def agent_pid(self, rank: int) -> tuple[str, int]:
         """The node, and there the process id, of the rank's agent."""
@@ -214,12 +290,60 @@ class Gang:
         )
         return node, int(pid.split()[0])
 
+    def alive_until(self, uid: str) -> float:
+        """When the trainer in that pod was last alive."""
+        return max((mark.stat().st_mtime for mark in (folder_of(self.name) / uid).glob("alive-*")), default=0.0)
+
+    def forget_records(self) -> None:
+        """What the trainers did so far is no story that the judge could follow."""
+        self.released.clear()
+        for path in folder_of(self.name).glob("*/starts"):
+            path.unlink()
+
+    @contextlib.contextmanager
+    def agent_cut_off(self, rank: int) -> Iterator[None]:
+        """Drops everything that the controller says to that rank's agent."""
+        seen = self.seen()[rank]
+        rule = f"FORWARD -d {seen.ip} -p tcp --sport 8443 -j DROP"
+        on_node(seen.node, f"iptables -I {rule}")
+        try:
+            yield
+        finally:
+            on_node(seen.node, f"iptables -D {rule}")
+
     def kill_agent(self, rank: int) -> None:
         node, pid = self.agent_pid(rank)
         on_node(node, f"kill -9 {pid}")
 
 
-def plain_template(name: str, **trainer: Any) -> Json:
+def apply(*objects: Json) -> None:
+    """Creates or changes objects."""
+    kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
+
+def held_with(gang: Gang, words: str, within_s: float = 60) -> Json:
+    """Waits until the gang is Held for that, and `fleetctl status` and an Event say the same."""
+
+    def found() -> Json | None:
+        held = gang.holds("Held")
+        return held if held and words in held["message"] else None
+
+    held: Json = until(f"held: {words}", found, within_s)
+    assert words in fleetctl_status(gang)
+    until("an Event says so", lambda: any(words in message for _, message in gang.events()))
+    return held
+
+
+def no_longer_held(gang: Gang) -> bool:
+    """Whether nothing holds it now."""
+    return gang.holds("Held") is None
+
+
+def _when(event: Json) -> str:
+    return str(event.get("eventTime") or event.get("firstTimestamp") or event["metadata"]["creationTimestamp"])
+
+
+def plain_template(name: str, *, env: Iterable[Json] = (), **trainer: Any) -> Json:
     """One trainer a pod, two pods a node; further keys go into the trainer's container."""
     return {
         "spec": {
@@ -229,11 +353,12 @@ def plain_template(name: str, **trainer: Any) -> Json:
                     "name": "trainer",
                     "image": "trainer:test",
                     "command": ["python3", "-c", TRAINER],
-                    "volumeMounts": [{"name": "records", "mountPath": "/records"}],
+                    "env": [*RECORDS_ENV, *env],
+                    "volumeMounts": [RECORDS_MOUNT],
                     **trainer,
                 }
             ],
-            "volumes": [{"name": "records", "emptyDir": {}}],
+            "volumes": [RECORDS_VOLUME],
             "topologySpreadConstraints": [
                 {
                     "maxSkew": 1,
@@ -254,15 +379,15 @@ def article_template(name: str) -> Json:
     waits = (
         "while [ ! -e /records/{0} ]; do usleep 100000; done; read -r code </records/{0}; rm /records/{0}; exit $code"
     )
-    mounts = [{"name": "records", "mountPath": "/records"}]
+    recording = {"env": RECORDS_ENV, "volumeMounts": [RECORDS_MOUNT]}
 
     def helper(helper_name: str, **more: Any) -> Json:
         command = ["sh", "-c", waits.format(helper_name)]
-        return {"name": helper_name, "image": "busybox:test", "command": command, "volumeMounts": mounts, **more}
+        return {"name": helper_name, "image": "busybox:test", "command": command, **recording, **more}
 
     note = 'echo "{\\"rank\\": $FLEETCTL_RANK, \\"at\\": $(date +%s)}" >>/records/prepared'
     template["spec"]["initContainers"] = [
-        {"name": "prepare", "image": "busybox:test", "command": ["sh", "-c", note], "volumeMounts": mounts},
+        {"name": "prepare", "image": "busybox:test", "command": ["sh", "-c", note], **recording},
         helper(
             "logs",
             restartPolicy="Always",
@@ -271,6 +396,102 @@ def article_template(name: str) -> Json:
     ]
     template["spec"]["containers"].append(helper("nccl-healthcheck"))
     return template
+
+
+def kill_node(node: str) -> None:
+    """The machine dies, and all that runs on it, in this instant."""
+    run("docker", "kill", node)
+
+
+def start_node(node: str) -> None:
+    """The machine is switched on again, if it is off; returns when it is of use."""
+    since = time.time()
+    run("docker", "start", node)
+    _until_back(node, since)
+    until(f"services are reached from {node}", lambda: "10.96.0.1/32" in on_node(node, SERVICE_RULES, check=False))
+
+
+def pause_node(node: str) -> None:
+    """All processes of the machine stop where they are; it looks dead from outside, and may come back."""
+    run("docker", "pause", node)
+
+
+def unpause_node(node: str) -> None:
+    since = time.time()
+    run("docker", "unpause", node)
+    _until_back(node, since)
+
+
+def stop_kubelet(node: str) -> None:
+    """Pods go on; nobody looks after them, and the node stops renewing its Lease."""
+    on_node(node, "systemctl stop kubelet")
+
+
+def start_kubelet(node: str) -> None:
+    since = time.time()
+    on_node(node, "systemctl start kubelet")
+    _until_back(node, since)
+
+
+@contextlib.contextmanager
+def node_dead(node: str) -> Iterator[None]:
+    kill_node(node)
+    try:
+        yield
+    finally:
+        start_node(node)
+
+
+@contextlib.contextmanager
+def node_dark(node: str) -> Iterator[None]:
+    """The node is frozen, and then goes on as if nothing had been."""
+    pause_node(node)
+    try:
+        yield
+    finally:
+        unpause_node(node)
+
+
+@contextlib.contextmanager
+def kubelet_stopped(node: str) -> Iterator[None]:
+    stop_kubelet(node)
+    try:
+        yield
+    finally:
+        start_kubelet(node)
+
+
+@contextlib.contextmanager
+def api_server_away() -> Iterator[None]:
+    """The API server is frozen: it takes connections and requests, and answers none before the end. For at most 90 s,
+    then the kubelet would restart it."""
+    on_node(CONTROL_PLANE, "kill -STOP $(pidof kube-apiserver)")
+    try:
+        yield
+    finally:
+        since = time.time()
+        on_node(CONTROL_PLANE, "kill -CONT $(pidof kube-apiserver)")
+        until("the API server is ready", lambda: kubectl("get", "--raw", "/readyz", check=False) == "ok")
+        for node in (CONTROL_PLANE, *WORKERS):
+            _until_back(node, since)
+
+
+def _until_back(node: str, since: float) -> None:
+    """Waits until the node is Ready, not only still called so: its kubelet has renewed its Lease and knows its pods."""
+
+    def back() -> bool:
+        renewed = kubectl(
+            "-n", "kube-node-lease", "get", "lease", node, "-o", "jsonpath={.spec.renewTime}", check=False
+        )
+        if not renewed or datetime.fromisoformat(renewed).timestamp() < since:
+            return False
+        conditions = get("node", node)["status"]["conditions"]
+        if not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+            return False
+        pods = kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/pods", check=False)
+        return bool(pods and json.loads(pods)["items"])
+
+    until(f"{node} is back", back, 90)
 
 
 @contextlib.contextmanager

@@ -19,17 +19,27 @@ from typing import Any
 import aiohttp
 import yaml
 from aiohttp import web
-from fleet import controller_ready, deploy, kubectl, on_node, run
+from fleet import CONTROL_PLANE, controller_ready, deploy, kubectl, on_node, run
 
 Json = dict[str, Any]
-CONTROL_PLANE = "fleetctl-control-plane"
-Names = Callable[[Json], bool]
-"""Whether a status that is about to be written is the one to hold."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request of the controller to the API server."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+Names = Callable[[Request], bool]
+"""Whether a request is the one to hold."""
 
 
 @dataclass
 class Hold:
-    """One write that is to be held: before it reaches the API server, or after, so that its answer is late."""
+    """One request that is to be held: before it reaches the API server, or after, so that its answer is late."""
 
     names: Names
     before: bool
@@ -70,7 +80,7 @@ class HoldingProxy:
 
     @contextlib.contextmanager
     def holding(self, names: Names, *, before: bool) -> Iterator[Hold]:
-        """Holds the first status write of that kind; let go at the end."""
+        """Holds the first request of that kind; let go at the end."""
         hold = self._hold = Hold(names, before)
         try:
             yield hold
@@ -96,7 +106,7 @@ class HoldingProxy:
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        hold = self._hold if self._is_held(request, body) else None
+        hold = self._hold if self._is_held(Request(request.method, request.path, body)) else None
         if hold and hold.before:
             await self._wait(hold)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
@@ -116,11 +126,11 @@ class HoldingProxy:
             await out.write_eof()
             return out
 
-    def _is_held(self, request: web.Request, body: bytes) -> bool:
+    def _is_held(self, request: Request) -> bool:
         hold = self._hold
-        if hold is None or hold.used or request.method != "PUT" or not request.path.endswith("/status"):
+        if hold is None or hold.used:
             return False
-        hold.used = hold.names(json.loads(body).get("status", {}))
+        hold.used = hold.names(request)
         return hold.used
 
     @staticmethod
@@ -129,12 +139,23 @@ class HoldingProxy:
         await asyncio.to_thread(hold.go_on.wait)
 
 
+def writes_record(of_that_kind: Callable[[Json], bool]) -> Names:
+    """A write of the status whose record (`status.attempt`) is of that kind."""
+
+    def names(request: Request) -> bool:
+        if request.method != "PUT" or not request.path.endswith("/status"):
+            return False
+        return of_that_kind(json.loads(request.body).get("status", {}).get("attempt", {}))
+
+    return names
+
+
 def raises_target_to(attempt: int) -> Names:
-    return lambda status: status["attempt"].get("target") == attempt != status["attempt"].get("released")
+    return writes_record(lambda record: record.get("target") == attempt != record.get("released"))
 
 
 def releases(attempt: int) -> Names:
-    return lambda status: status["attempt"].get("released") == attempt
+    return writes_record(lambda record: record.get("released") == attempt)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import time
 import pytest
 from fleet import Gang, get, kubectl, plain_template, together, until
 
-pytestmark = pytest.mark.usefixtures("fleet")
+pytestmark = [pytest.mark.usefixtures("fleet"), pytest.mark.together]
 
 
 def test_a_gang_whose_ranks_all_exit_0_is_completed() -> None:

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from fleet import Audit, Gang, get, kubectl, on_node, plain_template, together, until
+from fleet import RECORDS_ENV, RECORDS_MOUNT, Audit, Gang, get, kubectl, on_node, plain_template, together, until
 
 
 @pytest.mark.usefixtures("fleet")
@@ -14,7 +14,8 @@ def test_no_trainer_starts_before_all_agents_stand_at_the_barrier_and_then_all_d
             "name": "late",
             "image": "busybox:test",
             "command": ["sh", "-c", 'until [ "$FLEETCTL_RANK" -lt 6 ] || [ -e /records/go ]; do usleep 100000; done'],
-            "volumeMounts": [{"name": "records", "mountPath": "/records"}],
+            "env": RECORDS_ENV,
+            "volumeMounts": [RECORDS_MOUNT],
         }
     ]
     with Gang("start", template=template) as gang:

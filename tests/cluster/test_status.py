@@ -2,20 +2,12 @@
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
-from fleet import Gang, until
-
-FLEETCTL = str(Path(sys.executable).with_name("fleetctl"))
-
-
-def status(*arguments: str) -> str:
-    return subprocess.run([FLEETCTL, "status", *arguments], capture_output=True, text=True, check=True).stdout
+from fleet import FLEETCTL, Gang, fleetctl_status, until
 
 
 def test_a_running_gang(gang: Gang) -> None:
-    lines = status(gang.name).splitlines()
+    lines = fleetctl_status(gang).splitlines()
     assert lines[0] == "Gang:     default/llm"
     assert lines[1].startswith("State:    AllRanksReleased, ")
     assert lines[2] == "          8 ranks run attempt 1"
@@ -25,15 +17,15 @@ def test_a_running_gang(gang: Gang) -> None:
 
 def test_a_recovery_under_way_and_its_story_afterwards(gang: Gang) -> None:
     gang.tell(4, "exit 12")
-    until("somebody restarts", lambda: "restarting in place" in status(gang.name), every_s=0.05)
+    until("somebody restarts", lambda: "restarting in place" in fleetctl_status(gang), every_s=0.05)
     gang.running(attempt=2)
-    text = status(gang.name)
+    text = fleetctl_status(gang)
     assert "attempt 2: rank 4 exited 12; restarted in place, released after" in text
     assert "Budget:   1 of 1000 restarts in 24 h" in text
 
 
 def test_for_programs(gang: Gang) -> None:
-    found = json.loads(status(gang.name, "-o", "json"))
+    found = json.loads(fleetctl_status(gang, "-o", "json"))
     assert (found["name"], found["size"], found["ready"]) == ("llm", 8, 8)
     assert found["ranks"] == {"training": "0-7"}
     assert found["status"]["attempt"]["released"] == 2

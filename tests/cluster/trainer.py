@@ -1,8 +1,13 @@
 """The trainer of the cluster tests: says when it starts and dies as it is told. Runs inside the pods, as `python3 -c`.
 
-/records/starts   a JSON line for every start: {"rank", "attempt", "at"}; survives restarts in place
-/records/deaths   a JSON line for every death on command: {"rank", "at"}
-/records/command  what to do now: "exit 3", "crash" (SIGSEGV), "eat" (memory, until killed); taken once
+/records is a folder of this pod on the host: tests read and write there, whatever has become of pod and node.
+
+/records/starts       a JSON line for every start: {"rank", "attempt", "at", "uid", "node"}; survives restarts in place
+/records/alive-<n>    its time of change is when the trainer of attempt n last ran, to 50 ms
+/records/deaths       a JSON line for every death on command: {"rank", "at"}
+/records/command      what to do now: "exit 3", "crash" (SIGSEGV), "eat" (memory, until killed), "ignore"; taken once
+
+With STEPS in the environment it also counts steps, 20 a second, into the file $FLEETCTL_PROGRESS_FILE.
 """
 
 import ctypes
@@ -13,6 +18,8 @@ import sys
 import time
 
 rank = int(os.environ["FLEETCTL_RANK"])
+steps = 0
+progress_file = os.environ.get("FLEETCTL_PROGRESS_FILE") if os.environ.get("STEPS") else None
 
 
 def record(file: str, **what: object) -> None:
@@ -26,18 +33,26 @@ else:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
 
 with open(os.environ["FLEETCTL_ATTEMPT_FILE"]) as file:
-    record("starts", attempt=int(file.read()))
+    attempt = int(file.read())
+alive = f"/records/alive-{attempt}"
+record("starts", attempt=attempt, uid=os.environ["POD_UID"], node=os.environ["NODE"])
+open(alive, "w").close()
 
 broken_rank, _, habit = os.environ.get("HABIT", "").partition(":")  # "3:exit 1": rank 3 does this at every start
 pending = habit if broken_rank == str(rank) else ""
 while True:
+    os.utime(alive)
+    if progress_file:
+        steps += 1
+        with open(progress_file, "w") as file:
+            file.write(str(steps))
     try:
         with open("/records/command") as file:
             pending = file.read().strip()
         os.remove("/records/command")
     except FileNotFoundError:
         time.sleep(0.05)
-    if not pending:
+    if pending in ("", "ignore"):
         continue
     verb, _, argument = pending.partition(" ")
     record("deaths")

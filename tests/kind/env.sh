@@ -10,6 +10,7 @@ fi
 export FLEETCTL_KIND_CLUSTER=fleetctl KIND_CLUSTER_NAME=fleetctl
 export KUBECONFIG=$FLEETCTL_KIND_RUN/kubeconfig
 export FLEETCTL_KIND_AUDIT_LOG=$FLEETCTL_KIND_RUN/audit/audit.log
+export FLEETCTL_KIND_RECORDS=$FLEETCTL_KIND_RUN/records
 FLEETCTL_KIND_NETNS=
 if [ -d "$FLEETCTL_KIND_RUN/engine" ]; then
   export DOCKER_HOST=unix://$FLEETCTL_KIND_RUN/engine/docker.sock

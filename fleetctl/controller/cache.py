@@ -140,7 +140,9 @@ class Cache:
     def wrote_gang(self, gang: GangObject) -> None:
         """Our write was answered with this; also for a live read after a conflict."""
         key = (gang.metadata.namespace, gang.metadata.name)
-        self._own_gangs[key] = _WrittenGang(gang, _now() + OWN_WRITE_COUNTS_S)
+        seen = self._gangs.items.get(key)
+        if seen is None or seen.metadata.uid != gang.metadata.uid or _is_newer(gang, seen):
+            self._own_gangs[key] = _WrittenGang(gang, _now() + OWN_WRITE_COUNTS_S)
         self._dirty(key)
 
     def wrote_pod(self, pod: Pod) -> None:
@@ -175,7 +177,7 @@ class Cache:
         assert known is not None  # noqa: S101  (a change has an object)
         key = (known.metadata.namespace, known.metadata.name)
         own = self._own_gangs.get(key)
-        if own and new and new.metadata.resource_version == own.item.metadata.resource_version:
+        if own and new and not _is_newer(own.item, new):
             del self._own_gangs[key]
         self._dirty(key)
 
@@ -213,6 +215,11 @@ class Cache:
             self._nodes_gone.add(known.metadata.name)
         for key in {self._gang_of_uid[pod.metadata.uid] for pod in self.pods_on(known.metadata.name)}:
             self._dirty(key)
+
+
+def _is_newer(one: GangObject, other: GangObject) -> bool:
+    """By resourceVersion: a number that only grows, and may be compared (Kubernetes 1.35, KEP-5504)."""
+    return int(one.metadata.resource_version) > int(other.metadata.resource_version)
 
 
 def _told(node: Node) -> tuple[object, ...]:

@@ -28,6 +28,8 @@ LOOK_AT_MOST_EVERY_S = 0.5
 LOOK_WITHIN_S = 3.0
 """What a look may take, and so each of its reads, the client's repetitions included."""
 READS_AT_ONCE = 20
+READS_A_LOOK = 100
+"""Of more silent nodes than that, some wait for the next look: a thousand ranks may take long to restart in place."""
 REFERENCES = 2
 RENEW_S = 10.0
 """A kubelet renews its Lease so often: for so long a movement shows that kubelets can."""
@@ -121,7 +123,8 @@ class LeaseWitness:
         forgotten = self._watched - watched
         self._watched, self._references = watched, frozenset(references)
         # without the references nothing is proven; of the others, those come first that the last look did not get to
-        await self._read_all([*references, *sorted(watched, key=lambda node: self._asked_at.get(node, -inf))])
+        longest_unasked = sorted(watched, key=lambda node: self._asked_at.get(node, -inf))
+        await self._read_all([*references, *longest_unasked[:READS_A_LOOK]])
         for node in (*watched, *forgotten):
             self._changed(node)
 

@@ -57,10 +57,16 @@ class Situation:
 
     @property
     def victims(self) -> tuple[tuple[Member, Verdict], ...]:
-        """Who must get a new pod, and has one that we would have to delete first."""
+        """Who must get a new pod, and has one of ours that we would have to delete first."""
         by_rank = {v.rank: v for v in self.verdicts if v.rung == "RecreatePod"}
-        pairs = ((m, by_rank[m.rank]) for m in self.members if m.rank in by_rank)
-        return tuple((m, v) for m, v in pairs if m.pod and (v.dead or not m.pod.deleting))
+        pairs = ((m, by_rank[m.rank]) for m in self.members if m.rank in by_rank and not self.is_earlier(m))
+        return tuple((m, v) for m, v in pairs if m.pod and m.pod.ours and (v.dead or not m.pod.deleting))
+
+    @property
+    def fatal(self) -> Verdict | None:
+        """The verdict that ends the gang; suspending it may have made its old pods exit as they like."""
+        earlier = {m.rank for m in self.members if self.is_earlier(m)}
+        return next((v for v in self.verdicts if v.fatal and v.rank not in earlier), None)
 
     @property
     def named(self) -> tuple[tuple[Member, Verdict], ...]:
@@ -84,8 +90,8 @@ class Situation:
     @property
     def bad_nodes(self) -> frozenset[str]:
         """The nodes judged bad in this recovery. A pod that has ended for good accuses nobody any more."""
-        now = {v.node for m, v in self.victims if v.node and m.pod and not m.pod.terminal}
-        return frozenset(now | {r.node for r in self.record.replacing if r.node})
+        now = {v.node for m, v in self.victims if accuses(m, v)}
+        return frozenset(now | {r.node for r in self.record.replacing if r.bad})
 
     @property
     def nodes(self) -> frozenset[str]:
@@ -267,7 +273,7 @@ def observing(s: Situation) -> bool:
 
 
 def something_fatal(s: Situation) -> bool:
-    return any(v.fatal for v in s.verdicts)
+    return s.fatal is not None
 
 
 def everyone_succeeded(s: Situation) -> bool:
@@ -283,7 +289,7 @@ def something_failed(s: Situation) -> bool:
 
 
 def too_much_is_bad(s: Situation) -> bool:
-    harm = any(v.node and m.pod and not m.pod.terminal for m, v in s.victims)
+    harm = any(accuses(m, v) for m, v in s.victims)
     return harm and len(s.bad_nodes) > s.policy.bad_nodes_allowed(len(s.nodes))
 
 
@@ -330,7 +336,8 @@ def start(s: Situation) -> Step:
 
 
 def fail(s: Situation) -> Step:
-    return Fail(next(v for v in s.verdicts if v.fatal))
+    assert s.fatal is not None  # noqa: S101  (something_fatal looked)
+    return Fail(s.fatal)
 
 
 def complete(s: Situation) -> Step:
@@ -371,11 +378,11 @@ def hold_for_foreign_pod(s: Situation) -> Step:
 
 def hold_for_image_without_shell(s: Situation) -> Step:
     stuck = [m for m in s.members if _failed_to_start_ours(m)]
-    init = stuck[0].pod and stuck[0].pod.preparing
-    assert init is not None  # noqa: S101  (_failed_to_start_ours looked)
+    init = stuck[0].pod.preparing if stuck[0].pod else None
+    code = init.ended.exit_code if init and init.ended else 0
     return Hold(
-        f"rank {ranges(m.rank for m in stuck)}: init container {init.name} of pod {stuck[0].pod_name} could not start: "
-        "does its image have no /bin/sh? Make the gang anew with lifeImage of the group set to one that has"
+        f"rank {ranges(m.rank for m in stuck)}: init container {init.name if init else ''} exited {code}, StartError: "
+        "does its image have no /bin/sh? Set lifeImage of the group to one that has, in a new gang"
     )
 
 
@@ -437,6 +444,7 @@ STEPS: tuple[
     ((an_image_has_no_shell,), hold_for_image_without_shell),
     ((running, paused, somebody_entitled_waits), release),
     ((paused,), hold_while_paused),
+    ((running, observing, somebody_entitled_waits), release),
     ((running, observing, something_failed), report),
     ((running, too_much_is_bad), hold_above_ceiling),
     ((running, something_failed), raise_target),
@@ -458,6 +466,11 @@ def step(situation: Situation) -> Step:
     return Hold(f"the record makes no sense: target {situation.record.target} < released {situation.record.released}")
 
 
+def accuses(member: Member, verdict: Verdict) -> bool:
+    """Whether the verdict speaks against a node. A pod that has ended for good says only where not to go next."""
+    return bool(verdict.node) and member.pod is not None and not member.pod.terminal
+
+
 def _is_behind(s: Situation, member: Member) -> bool:
     life = member.life
     speaks = life is not None and life.connected and not life.leaving
@@ -468,7 +481,9 @@ def _earlier(s: Situation) -> tuple[tuple[Member, Verdict | None], ...]:
     """The pods of a suspended gang that nobody deletes yet."""
     dead = {v.rank: v for v in s.verdicts if v.dead}
     return tuple(
-        (m, dead.get(m.rank)) for m in s.members if m.pod and s.is_earlier(m) and (not m.pod.deleting or m.rank in dead)
+        (m, dead.get(m.rank))
+        for m in s.members
+        if m.pod and m.pod.ours and s.is_earlier(m) and (not m.pod.deleting or m.rank in dead)
     )
 
 

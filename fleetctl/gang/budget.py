@@ -33,7 +33,7 @@ def spend(spent: Spend, budgets: Budgets, verdict: Verdict, *, now: datetime, ra
 
 def _one_more(spent: dict[str, int], restarts: int, within_hours: int, now: datetime) -> dict[str, int] | str:
     oldest = _hour(now - timedelta(hours=within_hours))
-    hours = {hour: count for hour, count in spent.items() if hour > oldest}
+    hours = {hour: count for hour, count in spent.items() if hour >= oldest}
     within = sum(hours.values())
     if within >= restarts:
         return f"restarted {_times(within)} within {within_hours} hours (budget: {restarts})"

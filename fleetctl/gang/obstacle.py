@@ -13,6 +13,8 @@ from fleetctl.gang.state import Container, Member, Seconds, Zombie, ranges
 
 SOON_S = 10.0
 """What passes by itself within so many seconds is not worth telling."""
+UNHEARD_S = 30.0
+"""Containers that take their time to stop keep all agents of a node away for longer than two beats, seconds."""
 TERMINATING_S = 60.0
 """A pod that terminates for longer is stuck, seconds."""
 IMAGE_REASONS = frozenset(
@@ -77,7 +79,7 @@ def image(case: Waiting) -> str | None:
 def not_heard(case: Waiting) -> str | None:
     """A node from which nothing is heard, and that is not proven dead."""
     node = case.member.node
-    if node is None or not node.silent or case.for_s < SOON_S:
+    if node is None or not node.silent or case.for_s < UNHEARD_S:
         return None
     return f"nothing is heard from node {node.name}, which is not proven dead"
 

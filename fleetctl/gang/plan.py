@@ -23,6 +23,7 @@ from fleetctl.gang.identity import Gang, Slot
 from fleetctl.gang.obstacle import Waiting, obstacles
 from fleetctl.gang.pods import PROBE_PORT, coordinator_service
 from fleetctl.gang.spec import (
+    REPLACING_MAX,
     AttemptRecord,
     Cause,
     Condition,
@@ -81,17 +82,21 @@ class Snapshot:
     refused: str = ""
 
 
+Aspect = tuple[str, bool, bool]
+"""In which respect a member is waited for: uid of its pod, whether it stands at the barrier, whether it can be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What the planner remembers between two plans.
 
-    `waiting`: by rank, which pod is waited for and in what respect, and since when. `alone`: by pod uid, how often it
+    `waiting`: by rank, what is waited for, and since when. `alone`: by pod uid, how often it
     was let in alone, and when last.
     """
 
     round: attempt.Round | None = None
     gathered_at: datetime | None = None
-    waiting: Mapping[int, tuple[tuple[str, bool], float]] = field(default_factory=dict)
+    waiting: Mapping[int, tuple[Aspect, float]] = field(default_factory=dict)
     alone: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
     def waited_s(self, rank: int, now: float) -> float:
@@ -231,14 +236,15 @@ def plan(snapshot: Snapshot, memory: Memory) -> Plan:
     return decided if decided.memory else replace(decided, memory=memory)
 
 
-def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[tuple[str, bool], float]]:
+def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
     """Since when each member has been waited for; one that stands at the barrier may still lack the path."""
     record = s.status.attempt
     if record.target == record.released:
         return {}
     out = {}
     for member in s.members:
-        key = (member.pod.uid if member.pod else "", member.at_barrier)
+        can_be_told = member.life is not None and member.life.connected
+        key = (member.pod.uid if member.pod else "", member.at_barrier, can_be_told)
         before = memory.waiting.get(member.rank)
         out[member.rank] = before if before and before[0] == key else (key, s.monotonic)
     return out
@@ -304,7 +310,8 @@ def _name_victims(s: Snapshot, memory: Memory, step: attempt.NameVictims, situat
     record, verdicts = s.status.attempt, [v for _, v in step.victims]
     culprit = min(verdicts, key=lambda v: v.scope != "Node")
     cause = _cause(culprit, verdicts)
-    if culprit.rule != "succeeded-too-early":  # which follows from what has been paid for
+    paid_for = culprit.rule == "succeeded-too-early" or len(record.replacing) == REPLACING_MAX
+    if not paid_for:
         spent = budget.spend(s.status.budgets, s.gang.spec.recovery.budgets, culprit, now=s.now, ran_s=0.0)
         if isinstance(spent, str):
             return _ended(s, cause, "BudgetExhausted", f"{cause.message}; {spent}")
@@ -550,18 +557,22 @@ def _ended(s: Snapshot, cause: Cause, reason: str, message: str) -> Plan:
 def _hold(s: Snapshot, memory: Memory, step: attempt.Hold, situation: attempt.Situation) -> Plan:
     trains = attempt.running(situation) and not situation.verdicts
     actions = tuple(_held(s, step.because, step.reason, trains=trains))
-    return Plan(actions, reasons=(f"held: {step.because}",))
+    # nobody is late who was told nothing meanwhile
+    late = {} if attempt.paused(situation) else {r: w for r, w in memory.waiting.items() if not w[0][2]}
+    return Plan(actions, reasons=(f"held: {step.because}",), memory=replace(memory, waiting=late))
 
 
 def _held(s: Snapshot, because: str, reason: str, *, trains: bool = False) -> list[WriteStatus]:
     """The write that says so, unless it has been said. `trains`: all ranks run all the same."""
-    held = s.status.condition("Held")
-    if held and held.status == "True" and held.message == because:
+    held, released = s.status.condition("Held"), s.status.attempt.released
+    said = held is not None and held.status == "True" and held.message == because
+    if said and s.status.holds("Running") == trains:
         return []
-    changes: list[_Change] = [("Held", "True", reason, because)]
-    if not trains:
-        changes.append(("Running", "False", "Held", because))
-    return [WriteStatus(_with(s.status, s, *changes), Notice("Held", because, "Hold", "Warning"))]
+    runs: _Change = ("Running", "False", "Held", because)
+    if trains:
+        runs = ("Running", "True", "AllRanksReleased", f"{len(s.members)} ranks run attempt {released}")
+    status = _with(s.status, s, ("Held", "True", reason, because), runs)
+    return [WriteStatus(status, None if said else Notice("Held", because, "Hold", "Warning"))]
 
 
 def _not_held(s: Snapshot) -> WriteStatus:
@@ -607,7 +618,11 @@ def _cause(verdict: Verdict, verdicts: Sequence[Verdict]) -> Cause:
 
 
 def _names(victims: Sequence[tuple[Member, Verdict]]) -> list[Replacing]:
-    return [Replacing(rank=m.rank, uid=m.pod.uid, node=verdict.node) for m, verdict in victims if m.pod]
+    return [
+        Replacing(rank=m.rank, uid=m.pod.uid, node=verdict.node, bad=attempt.accuses(m, verdict))
+        for m, verdict in victims
+        if m.pod
+    ]
 
 
 _Change = tuple[str, Literal["True", "False"], str, str]

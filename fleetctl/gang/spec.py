@@ -214,11 +214,12 @@ REPLACING_MAX = 64
 
 
 class Replacing(Model, frozen=True):
-    """A pod that may be deleted; its successor must avoid `node`, unless that is empty."""
+    """A pod that may be deleted; its successor must avoid `node`, unless that is empty. `bad`: the node was judged."""
 
     rank: int
     uid: str
     node: str = ""
+    bad: bool = False
 
 
 class AttemptRecord(Model, frozen=True):

@@ -177,7 +177,9 @@ class Gang:
             self.judged()
 
     def judged(self, *, fenced: Iterable[str] = (), moved: Iterable[int] = ()) -> None:
-        """Asserts the invariants of attempts, from the trainers' records so far."""
+        """Asserts the invariants of attempts, from the trainers' records so far. They speak of mode Enforce."""
+        if self.manifest["spec"]["recovery"].get("mode") == "Observe":
+            return
         marks = folder_of(self.name).glob("*/alive-*")
         found = judge(
             [Start(**line) for line in self.records()],

@@ -146,7 +146,6 @@ def test_observed_a_rank_that_restarted_by_itself_is_let_in_alone() -> None:
         assert gang.attempt()["target"] == 1
         until("an Event says what would be done", lambda: any("would begin attempt 2" in m for _, m in gang.events()))
         until("it is not held any longer", lambda: no_longer_held(gang))
-        gang.forget_records()  # S2 speaks of Enforce
 
 
 def test_an_image_that_cannot_be_pulled_is_named() -> None:

@@ -107,7 +107,6 @@ def test_a_killed_node_at_rest_during_a_reset_and_with_a_fault_at_once() -> None
         assert held["reason"] == "Observe"
         assert held["message"].startswith(f"Observe: would begin attempt 2: node {node} is dead")
         assert "Mode:     Observe" in fleetctl_status(observed)
-        observed.moved.clear()
 
         kubectl("wait", "--for=delete", "gang/deleted", "--timeout=60s")  # nothing hangs
         assert deleted.pods() == []

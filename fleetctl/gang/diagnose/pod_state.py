@@ -41,9 +41,7 @@ def rejected_by_node(case: Case) -> Verdict | None:
     pod = case.member.pod
     if pod is None or pod.phase != "Failed" or not pod.reason.startswith(REJECTED):
         return None
-    because = f"node {pod.node} ended the pod of {case.who}: {pod.reason}" + (
-        f" ({pod.message})" if pod.message else ""
-    )
+    because = f"node {pod.node} ended the pod: {pod.reason}" + (f" ({pod.message})" if pod.message else "")
     return _recreate(case, "Node", "rejected-by-node", because[:300], node=pod.node)
 
 

@@ -135,6 +135,22 @@ async def test_our_own_write_is_not_believed_for_ever(watched: Watched, monkeypa
     assert target(watched) == 1
 
 
+async def test_the_answer_to_our_write_that_comes_after_the_watch_is_old_news(watched: Watched) -> None:
+    watched.shows_gang(gang("9", target=1))
+    watched.cache.wrote_gang(gang("9", target=1))
+    watched.shows_gang(
+        gang("10", target=2)
+    )  # somebody edits it; if this were overlooked, nothing would make us look again
+    assert target(watched) == 2
+
+
+async def test_what_others_wrote_after_us_counts_even_if_the_watch_skips_our_own_write(watched: Watched) -> None:
+    watched.shows_gang(gang("8", target=0))
+    watched.cache.wrote_gang(gang("9", target=1))
+    watched.shows_gang(gang("10", target=2))
+    assert target(watched) == 2
+
+
 async def test_a_write_to_a_gang_that_was_made_anew_does_not_count(watched: Watched) -> None:
     watched.shows_gang(gang("5", target=1, uid="old"))
     watched.cache.wrote_gang(gang("7", target=2, uid="old"))

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from fleetctl.controller.witness import LeaseWitness
+from fleetctl.controller.witness import READS_A_LOOK, LeaseWitness
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.errors import ApiError, Forbidden, NotFound, Throttled, Unavailable
 from fleetctl.kube.objects import LEASES, Lease, LeaseSpec
@@ -550,6 +550,17 @@ async def test_at_most_twenty_reads_are_under_way() -> None:
         await cluster.until(1)
         assert cluster.most_at_once == 20
         assert len(cluster.reads) == 51
+
+
+@in_virtual_time
+async def test_of_very_many_silent_nodes_some_wait_for_the_next_look() -> None:
+    many = tuple(f"n{i}" for i in range(250))
+    cluster = Cluster(silent=many, **dict.fromkeys(many, 1.0), one=1.0)
+    async with cluster.looked_at():
+        await cluster.until(1)
+        assert len(cluster.reads) == READS_A_LOOK + 1
+        await cluster.until(5)
+        assert {node for _, node in cluster.reads} == {*many, "one"}
 
 
 @in_virtual_time

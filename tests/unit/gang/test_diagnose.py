@@ -276,14 +276,14 @@ def test_a_node_that_ends_a_pod_is_to_blame(reason: str) -> None:
     seen = replace(FAILED, reason=reason, message="see there")
     found = diagnose([member(seen, node())], CALM)
     assert judged(*found) == [("Node", "rejected-by-node", "RecreatePod", "n1", False)]
-    assert (found[0].rank, found[0].because) == (1, f"node n1 ended the pod of rank 1: {reason} (see there)")
+    assert (found[0].rank, found[0].because) == (1, f"node n1 ended the pod: {reason} (see there)")
 
 
 def test_what_a_node_says_is_quoted_at_moderate_length() -> None:
     [found] = diagnose([member(replace(FAILED, reason="Evicted", message="x" * 1000), node())], CALM)
     assert len(found.because) == 300
     [found] = diagnose([member(replace(FAILED, reason="Evicted"), node())], CALM)
-    assert found.because == "node n1 ended the pod of rank 1: Evicted"
+    assert found.because == "node n1 ended the pod: Evicted"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from worlds import World, a_gang, running_gang
+from worlds import World, a_gang, committed, running_gang
 
-from fleetctl.gang.plan import CreatePods, DeletePods, Ping, Release, Reset
-from fleetctl.gang.spec import GangSpec, Recovery
+from fleetctl.gang.plan import Acceptance, CreatePods, DeletePods, Ping, Release, Reset, WriteStatus, plan
+from fleetctl.gang.spec import GangSpec, Ranks, Recovery
+from fleetctl.gang.state import Life, Zombie
 
 
 def change(world: World, **policy: Any) -> None:
@@ -233,3 +234,218 @@ def test_creates_and_resets_are_never_planned_while_paused() -> None:
     world.members[1] = replace(world.members[1], pod=None, life=None)
     change(world, paused=True)
     assert not any(isinstance(a, CreatePods | Reset) for a in world.think().actions)
+
+
+def test_paused_beats_observe() -> None:
+    world = running_gang(2, mode="Observe")
+    change(world, paused=True)
+    world.new_life(1)
+    assert touches(world) == set()
+    assert message(world).startswith("spec.recovery.paused is true")
+
+
+def test_observe_reports_what_enforce_would_hold_for() -> None:
+    world = running_gang(8, mode="Observe")
+    world.dies("node-1", still_s=50)
+    world.dies("node-2", still_s=50)
+    assert touches(world) == set()
+    assert message(world).startswith("Observe: would begin attempt 2: node node-1 is dead")
+
+
+def test_a_paused_gang_ends_when_its_ranks_do() -> None:
+    world = running_gang(2)
+    change(world, paused=True)
+    world.succeeds(0)
+    world.succeeds(1)
+    world.run()
+    assert world.status.holds("Completed")
+    assert not world.status.holds("Running")
+
+
+def test_a_paused_gang_fails_of_a_fatal_exit() -> None:
+    world = running_gang(2, fatal=(64,))
+    change(world, paused=True)
+    world.exits(rank=1, code=64)
+    world.pod(1, phase="Failed", restarting_since=None)
+    world.run()
+    assert message(world, "Failed")
+
+
+def test_a_suspended_gang_never_deletes_a_pod_that_is_not_its_own() -> None:
+    world = running_gang(2)
+    world.pod(0, ours=False, attempt=0)
+    suspend(world, True)
+    assert "DeletePods" not in touches(world)
+    assert "belongs to somebody else" in message(world)
+
+
+def test_a_gang_suspended_at_the_barrier_replaces_even_the_pods_that_stand_there() -> None:
+    world = World(a_gang(2))
+    for _ in range(3):
+        for action in world.think().actions:
+            world.carry_out(action)
+    assert all(m.at_barrier for m in world.members)
+    suspend(world, True)
+    world.carry_out(world.think().actions[0])
+    suspend(world, False)
+    world.run()
+    assert sorted(world.deleted) == [("uid-0", None), ("uid-1", None)]
+    assert {m.pod.attempt for m in world.members if m.pod} == {2}
+
+
+def test_the_pods_of_a_suspended_gang_are_deleted_not_told_to_restart() -> None:
+    world = running_gang(2)
+    suspend(world, True)
+    world.carry_out(world.think().actions[0])
+    suspend(world, False)
+    world.carry_out(world.think().actions[0])
+    assert [type(a) for a in world.think().actions] == [DeletePods]
+
+
+def test_a_gang_that_is_born_suspended_is_not_checked_and_names_its_writer() -> None:
+    world = World(a_gang(2))
+    suspend(world, True)
+    refused = replace(world.snapshot(), acceptance=Acceptance(problems=("spec.x: do y",)))
+    (write,) = plan(refused, world.memory).actions
+    assert isinstance(write, WriteStatus)
+    assert write.status.condition("Accepted") is None
+    assert write.status.holds("Suspended")
+    assert write.status.attempt.writer == world.writer
+
+
+def test_suspending_ends_a_recovery_that_is_under_way() -> None:
+    world = running_gang(4)
+    world.dies("node-1")
+    world.carry_out(world.think().actions[0])
+    assert world.status.holds("Recovering")
+    suspend(world, True)
+    world.carry_out(world.think().actions[0])
+    assert world.status.attempt.replacing == []
+    assert not world.status.holds("Recovering")
+
+
+def test_no_rank_of_a_suspended_gang_counts_as_released() -> None:
+    world = running_gang(2)
+    suspend(world, True)
+    world.run()
+    assert world.status.ranks == Ranks(total=2, released=0)
+
+
+def test_observe_resets_no_zombie_of_the_attempt_that_runs() -> None:
+    world = running_gang(2, mode="Observe")
+    world.zombies = [Zombie(rank=1, life=Life(uid="old", life_id="x", started_at=0, attempt=1))]
+    assert touches(world) == set()
+
+
+def test_observe_lets_a_rank_in_at_once_that_has_been_well_for_long_and_never_waits_for_ever() -> None:
+    world = running_gang(2, mode="Observe")
+
+    def restarts() -> int:
+        """How long it waits at the barrier, seconds."""
+        world.new_life(1)
+        began = world.now
+        decided = world.think()
+        while not any(isinstance(a, Ping) for a in decided.actions):
+            assert decided.wake_in == 1.0
+            world.now += timedelta(seconds=1)
+            decided = world.think()
+        for action in decided.actions:
+            world.carry_out(action)
+        touches(world, 3)
+        return round((world.now - began).total_seconds())
+
+    assert [restarts() for _ in range(9)][-2:] == [300, 300]
+    world.now += timedelta(seconds=601)
+    assert [restarts(), restarts()] == [0, 10]
+
+
+def test_observe_creates_at_the_same_pace() -> None:
+    world = running_gang(60, mode="Observe")
+    world.members = [replace(m, pod=None, life=None) for m in world.members]
+    (create,) = [a for a in world.think().actions if isinstance(a, CreatePods)]
+    assert len(create.slots) == 50
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_gang_paused_in_a_fault_is_not_said_to_run(begun: bool) -> None:
+    world = running_gang(2)
+    world.exits(rank=1, code=3)
+    if begun:
+        world.carry_out(world.think().actions[0])
+        world.pod(1, restarting_since=None, containers=())  # the evidence has been overwritten
+    change(world, paused=True)
+    world.run()
+    running = world.status.condition("Running")
+    assert running
+    assert (running.status, running.reason) == ("False", "Held")
+
+
+def test_a_gang_that_is_paused_again_says_so_again() -> None:
+    world = running_gang(2)
+    for paused in (True, False, True):
+        change(world, paused=paused)
+        world.run()
+    assert message(world)
+
+
+def test_a_hold_for_another_reason_is_told() -> None:
+    world = running_gang(2)
+    change(world, paused=True)
+    world.run()
+    world.pod(1, ours=False)
+    world.run()
+    assert message(world).startswith("rank 1: pod llm-worker-1 belongs to somebody else")
+
+
+def test_time_spent_paused_counts_towards_no_deadline() -> None:
+    world = running_gang(4, in_place_deadline_seconds=120)
+    world.exits(rank=0, code=1)
+    touches(world, 1)
+    change(world, paused=True)
+    world.run()
+    world.now += timedelta(minutes=10)
+    world.run()
+    change(world, paused=False)
+    world.run()
+    assert (world.deleted, world.status.attempt.released, message(world)) == ([], 2, "")
+
+
+def test_observe_lets_a_rank_in_alone_whatever_else_is_wrong() -> None:
+    world = running_gang(4, mode="Observe")
+    world.node("node-0", taints=frozenset({"karpenter.sh/disrupted"}))
+    world.new_life(3)
+    touches(world)
+    assert world.starts[4:] == [(3, 1)]
+
+
+def test_a_foreign_pod_is_not_deleted_by_a_suspended_gang() -> None:
+    world = running_gang(2)
+    world.pod(0, ours=False, deleting=True, attempt=0)
+    suspend(world, True)
+    world.dies("node-0")
+    touches(world, 5)
+    assert "uid-0" not in [uid for uid, _ in world.deleted]
+
+
+def test_a_fatal_code_of_a_pod_of_the_suspended_gang_does_not_end_the_resumed_one() -> None:
+    world = running_gang(2, fatal=(64,))
+    world.terminates = False
+    suspend(world, True)
+    world.run()
+    world.exits(rank=1, code=64)
+    world.pod(1, phase="Failed", restarting_since=None)
+    suspend(world, False)
+    world.run()
+    assert not world.status.finished
+
+
+def test_a_gang_that_breaks_while_paused_is_not_said_to_run_and_one_that_heals_is() -> None:
+    world = running_gang(2)
+    change(world, paused=True)
+    world.run()
+    world.new_life(1)
+    world.run()
+    assert not world.status.holds("Running")
+    world.update_life(1, promise=committed(world), attempt=1)
+    world.run()
+    assert world.status.holds("Running")

@@ -1,14 +1,39 @@
 """The planner, from the first start to the last exit. Each test is one story."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import msgspec
 import pytest
-from worlds import World, a_gang, committed, running_gang
+from worlds import NOW, World, a_gang, committed, round_of, running_gang
 
-from fleetctl.gang.plan import Acceptance, CreatePods, Memory, Ping, Release, Reset, WriteStatus, plan
-from fleetctl.gang.spec import ApplicationBudget, GangStatus
+from fleetctl.gang import budget
+from fleetctl.gang.plan import (
+    LOOK_S,
+    RECHECK_S,
+    Acceptance,
+    CreatePods,
+    Memory,
+    Ping,
+    Prove,
+    Release,
+    Reset,
+    WriteStatus,
+    plan,
+)
+from fleetctl.gang.spec import (
+    ApplicationBudget,
+    ApplicationSpend,
+    Budgets,
+    Coordinator,
+    GangStatus,
+    NodeBudget,
+    NodeSpend,
+    Ranks,
+    Spend,
+)
+from fleetctl.gang.state import Life, Verdict, Zombie
 
 
 def kinds(world: World) -> list[str]:
@@ -18,6 +43,10 @@ def kinds(world: World) -> list[str]:
 def reason(world: World, kind: str = "Running") -> str:
     condition = world.status.condition(kind)
     return condition.reason if condition else "absent"
+
+
+def verdict(scope: Literal["Container", "Node", "Unknown"]) -> Verdict:
+    return Verdict(scope=scope, rule="any", rank=0, because="something happened")
 
 
 def test_the_first_start_is_two_writes_and_releases_everyone_with_one_ticket() -> None:
@@ -286,3 +315,270 @@ def test_a_rank_that_cannot_be_talked_to_is_not_at_the_barrier(lost: dict[str, b
     decided = world.think()
     assert decided.actions == ()
     assert decided.reasons == ("attempt 1 waits for rank 1",)
+
+
+def test_a_fault_is_acted_on_before_a_lost_release_is_made_good() -> None:
+    world = running_gang(3)
+    world.update_life(2, attempt=0)
+    world.exits(rank=1, code=3)
+    assert kinds(world) == ["WriteStatus"]
+
+
+def test_a_release_is_not_sent_where_nobody_listens() -> None:
+    world = running_gang(3)
+    world.update_life(2, attempt=0, connected=False)
+    assert world.think().actions == ()
+
+
+def test_a_new_leader_writes_its_name_even_before_it_holds() -> None:
+    world = running_gang(2)
+    world.pod(0, ours=False)
+    world.writer, world.memory = "controller-b/2", Memory()
+    world.carry_out(world.think().actions[0])
+    assert world.status.attempt.writer == "controller-b/2"
+    world.run()
+    assert world.status.holds("Held")
+
+
+def test_a_pod_of_somebody_else_that_is_going_is_only_waited_for() -> None:
+    world = World(a_gang(2))
+    world.carry_out(world.think().actions[0])
+    world.create(0, attempt=1)
+    world.pod(0, ours=False)
+    world.run()
+    world.pod(0, deleting=True)
+    world.run()
+    assert not world.status.holds("Held")
+    assert world.deleted == []
+    world.members[0] = replace(world.members[0], pod=None, life=None)
+    world.run()
+    assert world.status.attempt.released == 1
+
+
+def test_a_new_life_that_shows_an_old_promise_is_asked_again() -> None:
+    world = World(a_gang(2))
+    while not all(m.life and m.life.promise for m in world.members):
+        for action in world.think().actions:
+            world.carry_out(action)
+    promise = round_of(world).promise
+    world.new_life(1)
+    world.update_life(1, promise=promise)
+    (ping,) = world.think().actions
+    assert isinstance(ping, Ping)
+    assert ping.promise.ticket != promise.ticket
+
+
+def test_a_round_for_an_earlier_attempt_commits_nothing() -> None:
+    world = running_gang(2)
+    for rank in range(2):
+        world.update_life(rank, attempt=0)  # every release was lost: the lives of the first round still wait
+    world.exits(rank=0, code=1)
+    world.carry_out(world.think().actions[0])
+    (ping,) = world.think().actions
+    assert isinstance(ping, Ping)
+    assert ping.promise.attempt == 2
+
+
+def test_who_has_promised_is_not_asked_again_when_another_has_not() -> None:
+    world = World(a_gang(2))
+    while not world.memory.round:
+        decided = world.think()
+        for action in decided.actions:
+            world.carry_out(action)
+    world.update_life(1, promise=None)  # the question or the answer was lost
+    assert world.think().actions == (Ping(("uid-1",), round_of(world).promise),)
+
+
+@pytest.mark.parametrize("on_its_way_down", [{"leaving": True}, {"connected": False}])
+def test_either_sign_of_going_down_keeps_the_reset_away(on_its_way_down: dict[str, bool]) -> None:
+    world = running_gang(3)
+    world.exits(rank=1, code=3)
+    world.update_life(1, **on_its_way_down)
+    world.carry_out(world.think().actions[0])
+    assert world.think().actions == (Reset(("uid-0", "uid-2"), 2),)
+
+
+def test_a_refusal_is_checked_again_and_a_new_one_is_written() -> None:
+    world = World(a_gang(3))
+    refused = replace(world.snapshot(), acceptance=Acceptance(problems=("spec.x: do y",)))
+    first = plan(refused, Memory())
+    (write,) = first.actions
+    assert isinstance(write, WriteStatus)
+    assert write.status.ranks.total == 3
+    again = plan(replace(refused, status=write.status), Memory())
+    assert first.wake_in == again.wake_in == RECHECK_S
+    (write,) = plan(replace(refused, status=write.status, acceptance=Acceptance(problems=("z",))), Memory()).actions
+    assert isinstance(write, WriteStatus)
+
+
+def test_the_rank_that_the_others_must_reach_is_the_coordinator() -> None:
+    gang = a_gang(3)
+    world = World(replace(gang, spec=msgspec.structs.replace(gang.spec, coordinator=Coordinator(index=1))))
+    for _ in range(2):
+        for action in world.think().actions:
+            world.carry_out(action)
+    (prove,) = world.think().actions
+    life = world.members[1].life
+    assert life
+    assert prove == Prove(("uid-0", "uid-2"), "uid-1", life.life_id)
+
+
+def test_while_the_gang_gathers_its_deadlines_are_looked_at_and_messages_sent_again() -> None:
+    world = running_gang(2)
+    assert world.think().wake_in is None
+    world.exits(rank=1, code=3)
+    world.carry_out(world.think().actions[0])
+    assert world.think().wake_in == 1.0  # the resets
+    for rank in range(2):
+        world.update_life(rank, leaving=True)
+    waits = world.think()
+    assert (waits.actions, waits.wake_in) == ((), LOOK_S)
+    for rank in range(2):
+        world.new_life(rank)
+    asked = world.think()
+    assert [type(a) for a in asked.actions] == [Ping]
+    assert asked.wake_in == 1.0
+
+
+def test_no_rank_counts_as_released_while_the_gang_gathers() -> None:
+    world = running_gang(2)
+    assert world.status.ranks == Ranks(total=2, released=2)
+    world.exits(rank=1, code=3)
+    world.carry_out(world.think().actions[0])
+    assert world.status.ranks == Ranks(total=2, released=0)
+
+
+def test_the_time_it_took_to_gather_is_no_progress() -> None:
+    world = running_gang(2, budget=ApplicationBudget(without_progress=1))
+    world.exits(rank=1, code=1)
+    world.carry_out(world.think().actions[0])
+    world.now += timedelta(seconds=700)
+    for rank in range(2):
+        world.new_life(rank)
+    world.run()
+    assert world.status.attempt.released == 2
+    world.exits(rank=1, code=1)
+    world.run()
+    assert world.status.holds("Failed")
+
+
+def test_a_leader_that_was_overtaken_neither_resets_nor_ends_a_hold() -> None:
+    world = running_gang(2)
+    world.pod(1, ours=False)
+    world.run()
+    assert world.status.holds("Held")
+    record = msgspec.structs.replace(world.status.attempt, writer="controller-b/2", target=2)
+    world.status = msgspec.structs.replace(world.status, attempt=record)
+    world.zombies = [Zombie(rank=1, life=Life(uid="old", life_id="x", started_at=0, attempt=1))]
+    assert world.think().actions == ()
+
+
+def test_history_tells_how_long_it_took_to_gather_and_altogether() -> None:
+    world = running_gang(2)
+    world.exits(rank=1, code=3)
+    world.carry_out(world.think().actions[0])
+    for rank in range(2):
+        world.new_life(rank)
+    world.now += timedelta(seconds=30)
+    world.carry_out(world.think().actions[0])
+    world.now += timedelta(seconds=5)
+    world.run()
+    seconds = world.status.history[0].seconds
+    assert (round(seconds.barrier), round(seconds.total)) == (30, 35)
+
+
+def test_history_keeps_the_latest_recoveries() -> None:
+    world = running_gang(2)
+    for _ in range(21):
+        world.exits(rank=1, code=3)
+        world.run()
+    assert [h.attempt for h in world.status.history] == list(range(22, 2, -1))
+
+
+def test_a_start_recreates_nobody() -> None:
+    world = running_gang(2)
+    assert (world.status.history[0].rung, world.status.history[0].recreated) == ("Start", "")
+
+
+def test_only_conditions_that_say_something_are_written_and_of_this_generation() -> None:
+    world = running_gang(2)
+    assert {c.type for c in world.status.conditions} == {"Accepted", "Running"}
+    assert world.status.observed_generation == 1
+    assert {c.observed_generation for c in world.status.conditions} == {1}
+
+
+def test_a_condition_tells_since_when_it_has_been_so() -> None:
+    world = running_gang(2)
+    running = world.status.condition("Running")
+    world.now += timedelta(hours=1)
+    world.exits(rank=1, code=3)
+    world.carry_out(world.think().actions[0])
+    recovering = world.status.condition("Running")
+    world.now += timedelta(hours=1)
+    world.pod(0, ours=False)
+    world.run()
+    held = world.status.condition("Running")
+    assert running
+    assert recovering
+    assert held
+    assert running.last_transition_time < recovering.last_transition_time == held.last_transition_time
+    assert (recovering.reason, held.reason) == ("Recovering", "Held")
+
+
+def test_a_recovery_that_is_over_is_not_shown_any_longer() -> None:
+    world = running_gang(2)
+    world.exits(rank=1, code=3)
+    world.carry_out(world.think().actions[0])
+    assert world.status.holds("Recovering")
+    world.run()
+    assert not world.status.holds("Recovering")
+
+
+def test_a_failed_gang_neither_runs_nor_recovers() -> None:
+    world = running_gang(2, fatal=(64,))
+    world.exits(rank=1, code=64)
+    world.pod(1, phase="Failed", restarting_since=None)
+    world.run()
+    assert world.status.holds("Failed")
+    assert not world.status.holds("Running")
+
+
+@pytest.mark.parametrize(("ran_s", "in_a_row"), [(0, 3), (599, 3), (600, 1)])
+def test_ten_minutes_are_progress(ran_s: float, in_a_row: int) -> None:
+    spent = Spend(application=ApplicationSpend(since_progress=2))
+    after = budget.spend(spent, Budgets(), verdict("Container"), now=NOW, ran_s=ran_s)
+    assert isinstance(after, Spend)
+    assert after.application.since_progress == in_a_row
+
+
+@pytest.mark.parametrize("scope", ["Container", "Node", "Unknown"])
+def test_only_what_the_gang_did_to_itself_is_charged_to_the_application(
+    scope: Literal["Container", "Node", "Unknown"],
+) -> None:
+    before = Spend(
+        application=ApplicationSpend(hours={"2026-11-21T05": 1}, since_progress=1),
+        node=NodeSpend(hours={"2026-11-21T04": 2}),
+    )
+    after = budget.spend(before, Budgets(), verdict(scope), now=NOW, ran_s=0)
+    assert isinstance(after, Spend)
+    if scope == "Container":
+        hours = {"2026-11-21T05": 1, "2026-11-21T06": 1}
+        assert after == Spend(application=ApplicationSpend(hours=hours, since_progress=2), node=before.node)
+    else:
+        hours = {"2026-11-21T04": 2, "2026-11-21T06": 1}
+        assert after == Spend(application=before.application, node=NodeSpend(hours=hours))
+
+
+def test_the_window_of_nodes_is_their_own_and_what_left_it_is_dropped() -> None:
+    spent = Spend(node=NodeSpend(hours={"2026-11-20T20": 5, "2026-11-21T03": 1}))
+    budgets = Budgets(node=NodeBudget(restarts=2, within_hours=6))
+    after = budget.spend(spent, budgets, verdict("Node"), now=NOW, ran_s=0)
+    assert isinstance(after, Spend)
+    assert after.node.hours == {"2026-11-21T03": 1, "2026-11-21T06": 1}
+
+
+def test_no_spend_is_forgotten_inside_its_window() -> None:
+    budgets, fault = Budgets(application=ApplicationBudget(restarts=1, within_hours=3)), verdict("Container")
+    first = budget.spend(Spend(), budgets, fault, now=datetime(2026, 11, 21, 9, 45, tzinfo=UTC), ran_s=0)
+    assert isinstance(first, Spend)
+    assert isinstance(budget.spend(first, budgets, fault, now=datetime(2026, 11, 21, 12, 15, tzinfo=UTC), ran_s=0), str)

@@ -51,8 +51,8 @@ def test_the_record_names_the_victims_before_anything_is_deleted_and_the_others_
     world.dies("node-1")
     assert step(world) == ["WriteStatus"]
     assert world.status.attempt.replacing == [
-        Replacing(rank=2, uid="uid-2", node="node-1"),
-        Replacing(rank=3, uid="uid-3", node="node-1"),
+        Replacing(rank=2, uid="uid-2", node="node-1", bad=True),
+        Replacing(rank=3, uid="uid-3", node="node-1", bad=True),
     ]
     reset, delete = world.think().actions
     assert reset == Reset(("uid-0", "uid-1"), 2)
@@ -239,7 +239,7 @@ def test_a_failed_pod_is_made_anew_whatever_its_reason() -> None:
     world.run()
     assert (world.deleted, world.status.attempt.released) == ([("uid-1", 10)], 2)
     assert world.status.history[0].cause.message == (
-        "node node-0 ended the pod of rank 1: Evicted (The node was low on resource: memory.) (rank 1)"
+        "node node-0 ended the pod: Evicted (The node was low on resource: memory.) (rank 1)"
     )
 
 
@@ -394,3 +394,309 @@ def test_a_status_of_an_earlier_version_has_nothing_to_replace() -> None:
     wire = msgspec.json.encode(world.status)
     assert b"replacing" not in wire
     assert b"replaceCreatedBefore" not in wire
+
+
+def test_above_the_ceiling_while_gathering_nothing_is_named_or_paid_for() -> None:
+    world = running_gang(8)
+    world.exits(rank=0, code=1)
+    step(world)
+    spent = world.status.budgets
+    world.dies("node-1", still_s=50)
+    world.dies("node-2", still_s=50)
+    world.run()
+    assert (world.status.attempt.replacing, world.status.budgets) == ([], spent)
+
+
+def test_the_ceiling_counts_nodes_not_ranks() -> None:
+    world = running_gang(20)  # on 10 nodes, of which 2 may be bad
+    for number in (1, 2, 3):
+        world.dies(f"node-{number}", still_s=50)
+    world.run()
+    assert (world.deleted, world.status.attempt.target) == ([], 1)
+    assert message(world).startswith("3 of 10 nodes are judged bad (node-1, node-2, node-3), more than the 2 that ")
+
+
+def test_nodes_left_earlier_in_this_recovery_count_towards_the_ceiling() -> None:
+    world = running_gang(8)
+    world.dies("node-1")
+    for _ in range(3):
+        step(world)
+    assert world.status.attempt.released == 1
+    world.dies("node-2", still_s=50)
+    world.run()
+    assert [uid for uid, _ in world.deleted] == ["uid-2", "uid-3"]
+    assert message(world).startswith("2 of 4 nodes are judged bad (node-1, node-2)")
+
+
+def test_a_pod_that_has_ended_does_not_keep_a_recovery_from_a_dead_node_from_beginning() -> None:
+    world = running_gang(8)
+    world.pod(2, phase="Failed", reason="Evicted")
+    world.dies("node-2")
+    assert step(world) == ["WriteStatus"]
+    assert [r.rank for r in world.status.attempt.replacing] == [2, 4, 5]
+
+
+def test_a_pod_that_failed_by_itself_accuses_no_node_in_the_record() -> None:
+    world = running_gang(8)
+    world.pod(0, phase="Failed")
+    step(world)
+    assert world.status.attempt.replacing == [Replacing(rank=0, uid="uid-0")]
+    world.dies("node-1")
+    world.run()
+    assert (len(world.deleted), world.status.attempt.released) == (3, 2)
+
+
+def test_a_rank_at_the_barrier_on_a_node_that_goes_away_is_replaced_before_the_release() -> None:
+    world = World(a_gang(4))
+    for _ in range(3):
+        step(world)
+    assert all(m.at_barrier for m in world.members)
+    world.node("node-0", taints=frozenset({"karpenter.sh/disrupted"}))
+    world.run()
+    assert sorted(world.deleted) == [("uid-0", 10), ("uid-1", 10)]
+    assert {m.pod.node for m in world.members if m.pod} == {"node-1"}
+    assert world.starts == [(0, 1), (1, 1), (2, 1), (3, 1)]
+
+
+def test_ranks_that_exit_0_while_the_gang_gathers_complete_nothing() -> None:
+    world = running_gang(2)
+    world.exits(rank=1, code=1)
+    step(world)
+    world.succeeds(0)
+    world.succeeds(1)
+    world.run()
+    assert not world.status.holds("Completed")
+    assert (len(world.deleted), world.status.attempt.released) == (2, 2)
+
+
+def test_a_zombie_that_speaks_up_after_the_promises_still_holds_up_the_release() -> None:
+    world = World(a_gang(2))
+    while not all(m.life and m.life.promise for m in world.members):
+        step(world)
+    world.zombies = [Zombie(rank=1, life=Life(uid="old", life_id="x", started_at=0, attempt=1))]
+    for _ in range(3):
+        step(world)
+    assert world.status.attempt.released == 0
+    world.zombies = []
+    world.run()
+    assert world.status.attempt.released == 1
+
+
+def test_an_image_without_a_shell_is_told_of_and_nothing_is_tried() -> None:
+    world = World(a_gang(2))
+    for _ in range(2):
+        step(world)
+    stuck = Container(name="fleetctl-life", ended=Ended(exit_code=128, reason="StartError"))
+    world.pod(1, phase="Failed", preparing=stuck)
+    world.run()
+    assert world.deleted == []
+    assert message(world).startswith(
+        "rank 1: init container fleetctl-life exited 128, StartError: does its image have no /bin/sh?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "name", "reason"),
+    [
+        ("Failed", "prepare", "StartError"),  # the user's own
+        ("Failed", "fleetctl-life", "Error"),
+        ("Pending", "fleetctl-life", "StartError"),  # the kubelet has not given up
+    ],
+)
+def test_other_init_containers_that_fail_are_no_matter_of_the_shell(phase: str, name: str, reason: str) -> None:
+    world = World(a_gang(2))
+    for _ in range(2):
+        step(world)
+    world.pod(1, phase=phase, preparing=Container(name=name, ended=Ended(exit_code=128, reason=reason)))
+    world.run()
+    assert world.status.attempt.released == 1
+    assert len(world.deleted) == (phase == "Failed")
+
+
+def test_the_deadline_of_a_new_pod_is_the_users() -> None:
+    world = World(a_gang(2, recreate_deadline_seconds=300))
+    for _ in range(2):
+        step(world)
+    world.members[1] = replace(world.members[1], life=None)
+    world.run()
+    world.now += timedelta(seconds=310)
+    world.run()
+    assert world.deleted == [("uid-1", 10)]
+
+
+def test_each_pod_has_the_whole_deadline_for_itself() -> None:
+    world = World(a_gang(2, recreate_deadline_seconds=300))
+    for _ in range(2):
+        step(world)
+    world.update_life(1, connected=False)
+    for _ in range(3):
+        world.run()
+        world.now += timedelta(seconds=200)
+        world.members[1] = replace(world.members[1], pod=None, life=None)  # somebody deletes it
+        step(world)
+        world.update_life(1, connected=False)
+    world.run()
+    assert world.deleted == []
+
+
+def test_a_rank_that_was_at_the_barrier_has_its_deadline_from_when_it_is_lost() -> None:
+    world = running_gang(4, in_place_deadline_seconds=120)
+    world.exits(rank=0, code=1)
+    step(world)
+    world.update_life(3, connected=False)
+    world.run()
+    world.now += timedelta(seconds=100)
+    world.update_life(2, connected=False)
+    world.run()
+    world.now += timedelta(seconds=25)
+    world.run()
+    assert world.deleted == [("uid-3", 10)]
+
+
+def test_the_time_a_gang_runs_counts_towards_no_deadline() -> None:
+    world = running_gang(4, in_place_deadline_seconds=120)
+    world.run()
+    world.now += timedelta(hours=1)
+    world.update_life(3, connected=False)
+    world.exits(rank=0, code=1)
+    world.run()
+    assert (world.deleted, message(world)) == ([], "")
+
+
+def test_a_zombie_is_told_again_every_second() -> None:
+    world = running_gang(2)
+    world.new_life(1)
+    world.run()
+    world.zombies = [Zombie(rank=1, life=Life(uid="old", life_id="x", started_at=0, attempt=1))]
+    decided = world.think()
+    assert (decided.actions, decided.wake_in) == ((Reset(("old",), 2),), 1.0)
+
+
+def test_of_two_that_are_lost_while_gathering_the_node_is_the_cause_and_is_charged() -> None:
+    world = running_gang(6)
+    world.exits(rank=3, code=1)
+    step(world)
+    spent = world.status.budgets.application
+    world.pod(0, phase="Failed")
+    world.pod(5, phase="Failed")
+    world.dies("node-1")
+    step(world)
+    record, recovering = world.status.attempt, world.status.condition("Recovering")
+    assert [r.rank for r in record.replacing] == [0, 2, 3, 5]
+    assert record.cause
+    assert record.cause.rule == "node-dead"
+    assert recovering
+    assert recovering.reason == "RecreatePod"
+    assert world.status.budgets.application == spent
+    assert sum(world.status.budgets.node.hours.values()) == 1
+
+
+def test_a_pod_that_fails_after_a_node_was_lost_does_not_become_the_cause() -> None:
+    world = running_gang(6)
+    world.dies("node-1")
+    step(world)
+    world.pod(5, phase="Failed")
+    step(world)
+    assert [r.rank for r in world.status.attempt.replacing] == [2, 3, 5]
+    assert world.status.attempt.cause
+    assert world.status.attempt.cause.rule == "node-dead"
+
+
+def test_while_the_coordinator_is_not_there_nobody_is_said_not_to_reach_it() -> None:
+    world = World(a_gang(3))
+    for _ in range(2):
+        step(world)
+    world.update_life(0, connected=False)
+    world.run()
+    world.now += timedelta(seconds=11)
+    decided = world.think()
+    assert decided.reasons == ("attempt 1 waits for rank 0",)
+
+
+def test_the_cause_counts_only_the_ranks_on_its_node() -> None:
+    world = running_gang(8, unhealthy_ceiling="50%")
+    world.dies("node-1", still_s=50)
+    world.dies("node-2", still_s=50)
+    world.run()
+    assert world.status.history[0].cause.message.endswith(" (rank 2-3)")
+
+
+def test_a_budget_that_ends_while_the_gang_gathers_ends_the_recovery_too() -> None:
+    world = running_gang(4, node_budget=NodeBudget(restarts=0))
+    world.exits(rank=0, code=1)
+    step(world)
+    world.dies("node-1")
+    world.run()
+    assert message(world, "Failed").endswith("restarted 0 times within 24 hours (budget: 0)")
+    assert not world.status.holds("Recovering")
+    assert world.status.attempt.cause
+    assert world.status.attempt.cause.rule == "node-dead"
+    assert world.deleted == []
+
+
+def test_a_first_start_that_was_held_up_is_still_a_start() -> None:
+    world = World(a_gang(2))
+    for _ in range(2):
+        step(world)
+    pod, life = world.members[1].pod, world.members[1].life
+    world.members[1] = replace(world.members[1], life=None)
+    world.pod(1, node="", unschedulable=True, phase="Pending")
+    world.run()
+    world.now += timedelta(seconds=11)
+    world.run()
+    assert "no node has room" in message(world)
+    world.members[1] = replace(world.members[1], pod=pod)
+    step(world)
+    running = world.status.condition("Running")
+    assert running
+    assert (running.reason, message(world)) == ("Starting", "")
+    world.members[1] = replace(world.members[1], life=life)
+    world.run()
+    assert world.status.attempt.released == 1
+
+
+def test_time_spent_above_the_ceiling_counts_towards_no_deadline() -> None:
+    world = running_gang(8)
+    world.exits(rank=0, code=1)
+    step(world)
+    world.dies("node-1", still_s=50)
+    world.dies("node-2", still_s=50)
+    world.run()
+    world.now += timedelta(minutes=10)
+    world.run()
+    for rank in (2, 3, 4, 5):
+        world.update_life(rank, connected=True, silent=False)
+    for name in ("node-1", "node-2"):
+        world.node(name, silent=False, still_s=0.0)
+    world.run()
+    assert (world.deleted, world.status.attempt.released, message(world)) == ([], 2, "")
+
+
+def test_a_foreign_pod_that_terminates_on_a_dead_node_is_never_deleted_by_us() -> None:
+    world = World(a_gang(2))
+    step(world)
+    world.create(0, attempt=0)
+    world.pod(0, ours=False, deleting=True)
+    world.members[0] = replace(world.members[0], life=None)
+    world.dies("node-0")
+    for _ in range(5):
+        step(world)
+    assert world.deleted == []
+
+
+def test_an_evicted_pod_beside_a_dead_node_is_replaced_with_those_of_the_node() -> None:
+    world = running_gang(8)
+    world.pod(2, phase="Failed", reason="Evicted")
+    world.dies("node-2")
+    world.run()
+    assert sorted(world.deleted) == [("uid-2", 10), ("uid-4", 0), ("uid-5", 0)]
+    assert world.status.attempt.released == 2
+
+
+def test_one_big_incident_is_paid_for_once() -> None:
+    world = running_gang(200, unhealthy_ceiling="50%")
+    for number in range(45):
+        world.dies(f"node-{number}")
+    world.run(steps_max=40)
+    assert world.status.attempt.released == 2
+    assert sum(world.status.budgets.node.hours.values()) == 1

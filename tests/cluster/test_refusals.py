@@ -199,8 +199,8 @@ def test_trainers_hold_no_credential_of_the_agent(gang: Gang) -> None:
         "kubectl", "exec", gang.pod(0), "-c", "trainer", "--", "sh", "-c",
         "ls /fleetctl; cat /var/run/secrets/kubernetes.io/serviceaccount/token",
     )  # fmt: skip
-    listed, token = seen.split("\n", 1)
-    assert listed == "shared"
+    *listed, token = seen.splitlines()
+    assert listed == ["progress", "shared"]
     answer = answer_to(gang, token.strip())
     assert answer["type"] == "refused"
     assert "audience" in answer["reason"]

@@ -2,7 +2,7 @@
 
 When a gang is deleted, Kubernetes' garbage collector deletes its pods, and those on a dead node stay Terminating for as
 long as that Node object exists: they would be in the way of the next gang of that name. Only pods that somebody has
-deleted already, whose gang is gone, on a node that is proven dead, are removed.
+deleted already, whose gang is gone or waits only for them, on a node that is proven dead, are removed.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.nodes import Nodes
-from fleetctl.gang.diagnose.node_state import DEAD_AFTER_S, SEVERAL_HOLD_S, why_dead
+from fleetctl.gang.diagnose.node_state import proof_needed_s, why_dead
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.errors import ApiError
 from fleetctl.kube.objects import PODS, Pod
@@ -32,7 +32,7 @@ async def clear(client: KubeClient, cache: Cache, nodes: Nodes, leading: Callabl
 
 def _proof(nodes: Nodes, name: str) -> str:
     """Why its node is dead, or nothing."""
-    found = why_dead(nodes.view(name), DEAD_AFTER_S + (SEVERAL_HOLD_S if len(nodes.silent()) > 1 else 0.0))
+    found = why_dead(nodes.view(name), proof_needed_s(len(nodes.silent())))
     return found[1] if found else ""
 
 

@@ -311,12 +311,10 @@ def _name_victims(s: Snapshot, memory: Memory, step: attempt.NameVictims, situat
     culprit = min(verdicts, key=lambda v: v.scope != "Node")
     cause = _cause(culprit, verdicts)
     paid_for = culprit.rule == "succeeded-too-early" or len(record.replacing) == REPLACING_MAX
-    if not paid_for:
-        spent = budget.spend(s.status.budgets, s.gang.spec.recovery.budgets, culprit, now=s.now, ran_s=0.0)
-        if isinstance(spent, str):
-            return _ended(s, cause, "BudgetExhausted", f"{cause.message}; {spent}")
-    else:
-        spent = s.status.budgets
+    before, budgets = s.status.budgets, s.gang.spec.recovery.budgets
+    spent = before if paid_for else budget.spend(before, budgets, culprit, now=s.now, ran_s=0.0)
+    if isinstance(spent, str):
+        return _ended(s, cause, "BudgetExhausted", f"{cause.message}; {spent}")
     deeper = record.cause is None or (culprit.scope == "Node" != record.cause.scope)
     named = msgspec.structs.replace(
         record,
@@ -558,8 +556,8 @@ def _hold(s: Snapshot, memory: Memory, step: attempt.Hold, situation: attempt.Si
     trains = attempt.running(situation) and not situation.verdicts
     actions = tuple(_held(s, step.because, step.reason, trains=trains))
     # nobody is late who was told nothing meanwhile
-    late = {} if attempt.paused(situation) else {r: w for r, w in memory.waiting.items() if not w[0][2]}
-    return Plan(actions, reasons=(f"held: {step.because}",), memory=replace(memory, waiting=late))
+    waiting = {} if attempt.paused(situation) else {r: w for r, w in memory.waiting.items() if not w[0][2]}
+    return Plan(actions, reasons=(f"held: {step.because}",), memory=replace(memory, waiting=waiting))
 
 
 def _held(s: Snapshot, because: str, reason: str, *, trains: bool = False) -> list[WriteStatus]:

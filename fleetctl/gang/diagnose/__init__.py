@@ -27,16 +27,10 @@ def diagnose(
     evidence with a time of its own comes before what was merely noticed. `missing_s` is by rank.
     """
     waited = missing_s or {}
-    proof_s = proof_needed_s(members)
+    proof_s = node_state.proof_needed_s(len({m.node.name for m in members if m.node and m.node.silent}))
     cases = (Case(m, gang, waited.get(m.rank, 0.0), proof_s) for m in members)
     verdicts = [v for case in cases if (v := _first_answer(case))]
     return tuple(sorted(verdicts, key=lambda v: (not v.fatal, v.scope != "Node", v.since == 0, v.since, v.rank)))
-
-
-def proof_needed_s(members: Sequence[Member]) -> Seconds:
-    """For how long a silent node's Lease must have stood still."""
-    silent = {m.node.name for m in members if m.node and m.node.silent}
-    return node_state.DEAD_AFTER_S + (node_state.SEVERAL_HOLD_S if len(silent) > 1 else 0.0)
 
 
 def _first_answer(case: Case) -> Verdict | None:

@@ -31,6 +31,11 @@ LEAVING_TAINTS = frozenset(
 )
 
 
+def proof_needed_s(silent_nodes: int) -> Seconds:
+    """For how long a silent node's Lease must have stood still, with so many nodes silent now."""
+    return DEAD_AFTER_S + (SEVERAL_HOLD_S if silent_nodes > 1 else 0.0)
+
+
 def is_suspect(node: Node) -> bool:
     """Whether a new pod had better go elsewhere."""
     return node.silent or not node.exists or node.ready != "True" or bool(_leaving(node))

@@ -13,6 +13,7 @@ Whether a life was released is a question of the ticket, never of which message 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from fleetctl.gang.pods import RESERVED_PREFIX
 from fleetctl.gang.spec import REPLACING_MAX, AttemptRecord, Recovery, Replacing
@@ -30,10 +31,11 @@ class Round:
     lives: Incarnations
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Situation:
     """All that a step depends on. `writer` is who we are; `finished` that the gang has Completed or Failed; `suspend`
-    that somebody asks for it; `coordinator` the rank that the others must reach."""
+    that somebody asks for it; `coordinator` the rank that the others must reach. `members` are in the order of their
+    ranks."""
 
     record: AttemptRecord
     members: Sequence[Member]
@@ -46,54 +48,53 @@ class Situation:
     coordinator: int = 0
     zombies: Sequence[Zombie] = ()
 
-    @property
+    @cached_property
     def committed(self) -> Promise:
         """What the lives that may run hold."""
         return Promise(attempt=self.record.released, ticket=self.record.ticket)
 
-    @property
+    @cached_property
     def lives_at_barrier(self) -> Incarnations:
         return frozenset((m.life.uid, m.life.life_id) for m in self.members if m.life and m.at_barrier)
 
-    @property
+    @cached_property
     def victims(self) -> tuple[tuple[Member, Verdict], ...]:
         """Who must get a new pod, and has one of ours that we would have to delete first."""
         by_rank = {v.rank: v for v in self.verdicts if v.rung == "RecreatePod"}
-        pairs = ((m, by_rank[m.rank]) for m in self.members if m.rank in by_rank and not self.is_earlier(m))
+        pairs = ((m, v) for rank, v in sorted(by_rank.items()) if not self.is_earlier(m := self.members[rank]))
         return tuple((m, v) for m, v in pairs if m.pod and m.pod.ours and (v.dead or not m.pod.deleting))
 
-    @property
+    @cached_property
     def fatal(self) -> Verdict | None:
         """The verdict that ends the gang; suspending it may have made its old pods exit as they like."""
-        earlier = {m.rank for m in self.members if self.is_earlier(m)}
-        return next((v for v in self.verdicts if v.fatal and v.rank not in earlier), None)
+        return next((v for v in self.verdicts if v.fatal and not self.is_earlier(self.members[v.rank])), None)
 
-    @property
+    @cached_property
     def named(self) -> tuple[tuple[Member, Verdict], ...]:
         """The victims that the record names."""
         names = {(r.rank, r.uid) for r in self.record.replacing}
         return tuple((m, v) for m, v in self.victims if m.pod and (m.rank, m.pod.uid) in names)
 
-    @property
+    @cached_property
     def under_way(self) -> tuple[Replacing, ...]:
         """Of what the record names, the pods that have no successor yet."""
-        here = {m.rank: m.pod.uid for m in self.members if m.pod}
-        return tuple(r for r in self.record.replacing if here.get(r.rank, r.uid) == r.uid)
+        here = ((r, self.members[r.rank].pod) for r in self.record.replacing)
+        return tuple(r for r, pod in here if pod is None or pod.uid == r.uid)
 
-    @property
+    @cached_property
     def unnamed(self) -> tuple[tuple[Member, Verdict], ...]:
         """The victims to be named next: a record names only so many at a time."""
         names = {(r.rank, r.uid) for r in self.record.replacing}
         rest = tuple((m, v) for m, v in self.victims if m.pod and (m.rank, m.pod.uid) not in names)
         return rest[: REPLACING_MAX - len(self.under_way)]
 
-    @property
+    @cached_property
     def bad_nodes(self) -> frozenset[str]:
         """The nodes judged bad in this recovery. A pod that has ended for good accuses nobody any more."""
         now = {v.node for m, v in self.victims if accuses(m, v)}
         return frozenset(now | {r.node for r in self.record.replacing if r.bad})
 
-    @property
+    @cached_property
     def nodes(self) -> frozenset[str]:
         """The nodes the gang is on, or was when this recovery began."""
         return frozenset({m.pod.node for m in self.members if m.pod and m.pod.node}) | self.bad_nodes
@@ -104,7 +105,7 @@ class Situation:
 
     def reaches_coordinator(self, member: Member) -> bool:
         """Whether the pod has proved the path to the coordinator's pod, which may have moved."""
-        pod = next(m.pod for m in self.members if m.rank == self.coordinator)
+        pod = self.members[self.coordinator].pod
         return member.rank == self.coordinator or bool(member.life and pod and member.life.reaches == pod.uid)
 
 
@@ -281,7 +282,7 @@ def everyone_succeeded(s: Situation) -> bool:
 
 
 def an_image_has_no_shell(s: Situation) -> bool:
-    return any(_failed_to_start_ours(m) for m in s.members)
+    return any(_failed_to_start_ours(m) for m in s.members if not m.unremarkable)
 
 
 def something_failed(s: Situation) -> bool:
@@ -303,8 +304,9 @@ def somebody_entitled_waits(s: Situation) -> bool:
 
 def everyone_present(s: Situation) -> bool:
     """All stand at the barrier, to stay, and nobody else's trainer runs in a rank's name."""
-    stay = all(m.at_barrier and not s.is_earlier(m) and s.reaches_coordinator(m) for m in s.members)
-    return stay and not s.victims and not any(z.runs for z in s.zombies)
+    if s.victims or any(z.runs for z in s.zombies):
+        return False
+    return all(m.at_barrier and not s.is_earlier(m) and s.reaches_coordinator(m) for m in s.members)
 
 
 def everyone_promised(s: Situation) -> bool:
@@ -417,7 +419,7 @@ def ping(s: Situation) -> Step:
 
 
 def gather(s: Situation) -> Step:
-    coordinator = next(m for m in s.members if m.rank == s.coordinator)
+    coordinator = s.members[s.coordinator]
     return Gather(
         create=tuple(m for m in s.members if m.pod is None),
         delete=(*s.named, *_earlier(s)),

@@ -11,7 +11,7 @@ budgets, conditions, history, pace.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -20,7 +20,7 @@ from fleetctl.gang.diagnose import diagnose
 from fleetctl.gang.diagnose.case import Circumstances
 from fleetctl.gang.diagnose.node_state import is_suspect
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.obstacle import Waiting, obstacles
+from fleetctl.gang.obstacle import SOON_S, Waiting, obstacles
 from fleetctl.gang.pods import PROBE_PORT, coordinator_service
 from fleetctl.gang.spec import (
     REPLACING_MAX,
@@ -36,8 +36,8 @@ from fleetctl.gang.spec import (
 from fleetctl.gang.state import Member, Promise, Verdict, Zombie, ranges
 from fleetctl.stamps import rfc3339, rfc3339_micro
 
-PODS_AT_ONCE = 50
-"""Pods created, or deleted, per step; the next ones a second later. The scheduler binds no faster (50 a second)."""
+PODS_A_SECOND = 50
+"""Pods created, and as many deleted, within any second. The scheduler binds no faster."""
 GRACE_S = 10
 """How long the trainer of a pod that we replace may take to stop, where its node lives."""
 RESEND_S = 1.0
@@ -50,6 +50,8 @@ ALONE_FORGIVEN_S = 600.0
 RECHECK_S = 10.0
 """A refused template is checked again after so many seconds: a quota may have been raised, a node upgraded."""
 HISTORY = 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +88,24 @@ Aspect = tuple[str, bool, bool]
 """In which respect a member is waited for: uid of its pod, whether it stands at the barrier, whether it can be told."""
 
 
+Pace = tuple[tuple[float, int], ...]
+"""When pods were created (or deleted) in the last second, and how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What the planner remembers between two plans.
 
     `waiting`: by rank, what is waited for, and since when. `alone`: by pod uid, how often it
-    was let in alone, and when last.
+    was let in alone, and when last. `created`, `deleted`: what counts against the pace.
     """
 
     round: attempt.Round | None = None
     gathered_at: datetime | None = None
     waiting: Mapping[int, tuple[Aspect, float]] = field(default_factory=dict)
     alone: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    created: Pace = ()
+    deleted: Pace = ()
 
     def waited_s(self, rank: int, now: float) -> float:
         return now - self.waiting[rank][1] if rank in self.waiting else 0.0
@@ -366,7 +374,13 @@ def _suspend(s: Snapshot, memory: Memory, step: attempt.Suspend, _: attempt.Situ
 def _clear(s: Snapshot, memory: Memory, step: attempt.Clear, _: attempt.Situation) -> Plan:
     if not step.delete:
         return Plan(reasons=("suspended",))
-    return Plan((_deletions(step.delete),), wake_in=RESEND_S, reasons=("suspended: its pods are deleted",))
+    now, deleted = _at_pace(step.delete, memory.deleted, s.monotonic)
+    return Plan(
+        (_deletions(now),) if now else (),
+        wake_in=RESEND_S,
+        reasons=("suspended: its pods are deleted",),
+        memory=replace(memory, deleted=deleted),
+    )
 
 
 def _resume(s: Snapshot) -> Plan:
@@ -395,16 +409,21 @@ def _gather(s: Snapshot, memory: Memory, step: attempt.Gather, situation: attemp
         actions.append(Reset(_uids(step.reset), target))
         reasons.append(f"restarts in place: rank {ranges(m.rank for m in step.reset)}")
     if step.delete:
-        actions.append(_deletions(step.delete))
-        reasons.append(f"deletes the pods of rank {ranges(m.rank for m, _ in step.delete[:PODS_AT_ONCE])}")
+        doomed, deleted = _at_pace(step.delete, memory.deleted, s.monotonic)
+        memory = replace(memory, deleted=deleted)
+        if doomed:
+            actions.append(_deletions(doomed))
+        reasons.append(f"deletes the pods of rank {ranges(m.rank for m, _ in doomed)}")
     if step.prove:
         actions.append(_proof(s, step.prove))
         reasons.append(f"still to reach the coordinator: rank {ranges(m.rank for m in step.prove)}")
     if step.create:  # last: what the API server refuses must not keep the rest from happening
-        now, later = step.create[:PODS_AT_ONCE], step.create[PODS_AT_ONCE:]
+        now, created = _at_pace(step.create, memory.created, s.monotonic)
+        memory = replace(memory, created=created)
         actions += _creations(s, now)
-        reasons.append(f"creates the pods of rank {ranges(m.rank for m in now)}, {len(later)} more later")
-    return Plan(tuple(actions), wake_in=RESEND_S if actions else LOOK_S, reasons=tuple(reasons))
+        later = len(step.create) - len(now)
+        reasons.append(f"creates the pods of rank {ranges(m.rank for m in now)}, {later} more later")
+    return Plan(tuple(actions), wake_in=RESEND_S if actions else LOOK_S, reasons=tuple(reasons), memory=memory)
 
 
 def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tuple[str, ...]:
@@ -412,7 +431,7 @@ def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tup
     waiting = (
         Waiting(m, memory.waited_s(m.rank, s.monotonic), service)
         for m in s.members
-        if not (m.at_barrier and situation.reaches_coordinator(m))
+        if not (m.at_barrier and situation.reaches_coordinator(m)) and memory.waited_s(m.rank, s.monotonic) >= SOON_S
     )
     coordinator_waits = not s.members[situation.coordinator].at_barrier
     found = obstacles((w for w in waiting if not (w.member.at_barrier and coordinator_waits)), s.zombies)
@@ -421,10 +440,19 @@ def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tup
 
 def _creations(s: Snapshot, members: Sequence[Member]) -> list[Action]:
     """Their pods, away from the nodes that are being left and those that nobody can speak for now."""
+    if not members:
+        return []
     suspect = {m.node.name for m in s.members if m.node and is_suspect(m.node)}
     avoid = suspect | {r.node for r in s.status.attempt.replacing if r.node}
     slots = tuple(s.gang.slots[m.rank] for m in members)
     return [CreateCompanions(), CreatePods(slots, s.status.attempt.target, tuple(sorted(avoid)))]
+
+
+def _at_pace(items: Sequence[T], recent: Pace, now: float) -> tuple[Sequence[T], Pace]:
+    """As many of them as the pace allows now, and what counts against it then."""
+    recent = tuple((at, count) for at, count in recent if now < at + 1.0)
+    chosen = items[: max(0, PODS_A_SECOND - sum(count for _, count in recent))]
+    return chosen, (*recent, (now, len(chosen))) if chosen else recent
 
 
 def _deletions(victims: Sequence[tuple[Member, Verdict | None]]) -> DeletePods:
@@ -432,11 +460,7 @@ def _deletions(victims: Sequence[tuple[Member, Verdict | None]]) -> DeletePods:
         return None if verdict is None else 0 if verdict.dead else GRACE_S
 
     return DeletePods(
-        tuple(
-            Deletion(m.pod.name, m.pod.uid, m.pod.version, grace_s(verdict))
-            for m, verdict in victims[:PODS_AT_ONCE]
-            if m.pod
-        )
+        tuple(Deletion(m.pod.name, m.pod.uid, m.pod.version, grace_s(verdict)) for m, verdict in victims if m.pod)
     )
 
 
@@ -461,7 +485,9 @@ def _report(s: Snapshot, memory: Memory, step: attempt.Report, situation: attemp
     if pinged:
         actions.append(Ping(_uids(pinged), situation.committed))
     if step.create:
-        actions += _creations(s, step.create[:PODS_AT_ONCE])
+        now_created, created = _at_pace(step.create, memory.created, now)
+        memory = replace(memory, created=created)
+        actions += _creations(s, now_created)
     return Plan(tuple(actions), wake_in=RESEND_S, reasons=(message,), memory=replace(memory, alone=alone))
 
 

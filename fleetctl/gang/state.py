@@ -7,6 +7,7 @@ each other; with anything else they may not.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 Seconds = float
@@ -114,11 +115,12 @@ class Node:
     still_s: Seconds = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """One rank: its pod, the node that is bound to, and what its agent said of the pod's current life.
 
-    `trainer` is the container's name.
+    `trainer` is the container's name. Whoever keeps members from one look at the gang to the next keeps with them what
+    follows from them: thousands are looked at many times a second.
     """
 
     rank: int
@@ -132,7 +134,7 @@ class Member:
     def succeeded(self) -> bool:
         return self.pod is not None and self.pod.phase == "Succeeded"
 
-    @property
+    @cached_property
     def at_barrier(self) -> bool:
         """Whether the current life stands at the barrier: it waits, and its agent can be talked to."""
         life, pod = self.life, self.pod
@@ -144,6 +146,19 @@ class Member:
             and pod is not None
             and not pod.deleting
             and not pod.terminal
+        )
+
+    @cached_property
+    def unremarkable(self) -> bool:
+        """Whether neither the pod nor its node shows anything that a diagnosis could follow from, time apart."""
+        pod, node = self.pod, self.node
+        return (
+            pod is not None
+            and pod.phase in ("Pending", "Running")
+            and not pod.deleting
+            and pod.restarting_since is None
+            and all(container.ended is None for container in pod.containers)
+            and (node is None or (node.exists and not node.silent and not node.taints))
         )
 
     def holds(self, promise: Promise) -> bool:

@@ -28,9 +28,18 @@ def diagnose(
     """
     waited = missing_s or {}
     proof_s = node_state.proof_needed_s(len({m.node.name for m in members if m.node and m.node.silent}))
-    cases = (Case(m, gang, waited.get(m.rank, 0.0), proof_s) for m in members)
+    cases = (Case(m, gang, waited.get(m.rank, 0.0), proof_s) for m in members if not _is_well(m, gang, waited))
     verdicts = [v for case in cases if (v := _first_answer(case))]
     return tuple(sorted(verdicts, key=lambda v: (not v.fatal, v.scope != "Node", v.since == 0, v.since, v.rank)))
+
+
+def _is_well(member: Member, gang: Circumstances, waited: Mapping[int, Seconds]) -> bool:
+    """Whether no rule would have an answer: so it is with nearly all members, nearly always."""
+    if not member.unremarkable:
+        return False
+    if gang.gathering:
+        return waited.get(member.rank, 0.0) < min(gang.in_place_deadline_s, gang.recreate_deadline_s)
+    return member.life is None or not member.life.waits
 
 
 def _first_answer(case: Case) -> Verdict | None:

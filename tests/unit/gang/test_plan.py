@@ -262,15 +262,19 @@ def test_warnings_do_not_refuse() -> None:
     assert (accepted.status, accepted.reason, accepted.message) == ("True", "AcceptedWithWarnings", "spec.x: mind y")
 
 
-def test_pods_are_created_in_waves() -> None:
+@pytest.mark.parametrize("every_s", [0.01, 0.4, 1.0])
+def test_within_any_second_no_more_pods_are_created_than_the_pace_allows(every_s: float) -> None:
     world = World(a_gang(120))
-    waves = []
-    while world.status.attempt.released == 0:
+    created: list[float] = []
+    for _ in range(400):
         for action in world.think().actions:
             if isinstance(action, CreatePods):
-                waves.append(len(action.slots))
+                created += [world.clock()] * len(action.slots)
             world.carry_out(action)
-    assert waves == [50, 50, 20]
+        world.now += timedelta(seconds=every_s)
+    assert world.status.attempt.released == 1
+    assert len(created) == 120
+    assert max(sum(at <= other < at + 0.999 for other in created) for at in created) == 50
 
 
 def test_planning_twice_equals_once() -> None:

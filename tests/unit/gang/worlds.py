@@ -146,6 +146,8 @@ class World:
                 return self
             for action in decided.actions:
                 self.carry_out(action)
+            if any(isinstance(action, CreatePods) for action in decided.actions):
+                self.now += timedelta(seconds=1)  # the next ones come a second later
         raise AssertionError(f"still busy after {steps_max} steps: {decided}")
 
     def create(self, rank: int, attempt: int, avoid: tuple[str, ...] = ()) -> None:

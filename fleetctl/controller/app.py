@@ -6,6 +6,7 @@ Only wiring. Everything is given its loop, clock and transport from here, so tha
 import asyncio
 import contextlib
 import logging
+import random
 import secrets
 import socket
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ async def run(settings: Settings) -> None:
         connect(endpoint, "witness") as witness_client,
     ):
         connections = Connections(client, lease_client, witness_client)
-        controller = await _open(connections, clock, namespace, settings)
+        controller = await open_controller(connections, clock, random.SystemRandom(), namespace, settings)
         health.ready = controller.is_ready
         await controller.run()
 
@@ -91,7 +92,9 @@ class Connections:
     witness: KubeClient
 
 
-async def _open(connections: Connections, clock: Clock, namespace: str, settings: Settings) -> "Controller":
+async def open_controller(
+    connections: Connections, clock: Clock, rng: random.Random, namespace: str, settings: Settings
+) -> "Controller":
     """A controller, once the API server can be reached: until then we wait, for it would not help to be restarted."""
     client = connections.everything
     while True:
@@ -102,7 +105,7 @@ async def _open(connections: Connections, clock: Clock, namespace: str, settings
             log.warning("waiting: %s", error)
             await asyncio.sleep(START_AGAIN_S)
         else:
-            return Controller(connections, clock, namespace, authority, agent_image, settings)
+            return Controller(connections, clock, rng, namespace, authority, agent_image, settings)
 
 
 class Controller:
@@ -112,6 +115,7 @@ class Controller:
         self,
         connections: Connections,
         clock: Clock,
+        rng: random.Random,
         namespace: str,
         authority: AuthorityKeeper,
         agent_image: str,
@@ -119,15 +123,22 @@ class Controller:
     ) -> None:
         client = self._client = connections.everything
         self._clock = clock
+        self._rng = rng
         self._settings = settings
         self._authority = authority
         self._loops: dict[Key, GangLoop] = {}
         self._gang_tasks: asyncio.TaskGroup | None = None
         self._led_since: float | None = None
         self._elector = LeaseElector(
-            connections.elector, namespace, LEASE, settings.identity, clock, changed=self._leadership_changed
+            connections.elector,
+            namespace,
+            LEASE,
+            settings.identity,
+            clock,
+            changed=self._leadership_changed,
+            rng=rng,
         )
-        self._cache = Cache(client, self._gang_changed, namespace=settings.watch, pod_gone=self._pod_gone)
+        self._cache = Cache(client, self._gang_changed, namespace=settings.watch, pod_gone=self._pod_gone, rng=rng)
         self._rendezvous = Rendezvous(
             authenticate=TokenVerifier(
                 lambda: client.raw_get("/openid/v1/jwks"), self._read_issuer, audience=AUDIENCE, clock=clock
@@ -163,6 +174,7 @@ class Controller:
             identity=settings.identity,
             bundle=lambda: authority.bundle,
             leading=self._leads,
+            rng=rng,
         )
 
     async def run(self) -> None:
@@ -189,7 +201,10 @@ class Controller:
             log.info("synced: %d gangs", len(self._cache.gangs()))
             for key in self._cache.gangs():
                 self._gang_changed(key)
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._gang_tasks = None  # agents may still speak, but nobody begins anything any more
 
     def is_ready(self) -> bool:
         """Whether everything was read once. A standby is ready too."""
@@ -229,6 +244,7 @@ class Controller:
             node=self._nodes.view,
             zombies=self._zombies,
             writer=self._writer,
+            rng=self._rng,
         )
         try:
             await loop.run()

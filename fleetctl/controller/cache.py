@@ -7,6 +7,7 @@ Knows nothing of agents (rendezvous) and decides nothing.
 """
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fleetctl.gang.spec import GROUP
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.objects import NODES, PODS, Node, Pod
 from fleetctl.kube.reflector import Key, Reflector
+from fleetctl.kube.retry import JITTER
 
 OWN_WRITE_COUNTS_S = 5.0
 """How long the answer to our own write outranks the watch."""
@@ -50,12 +52,13 @@ class Cache:
         *,
         pod_gone: Callable[[str], None],
         namespace: str | None = None,
+        rng: random.Random = JITTER,
     ) -> None:
         self._dirty = dirty
         self._pod_gone = pod_gone
-        self._gangs = Reflector(client, GANGS, self._gang_changed, namespace=namespace)
-        self._pods = Reflector(client, PODS, self._pod_changed, namespace=namespace, label_selector=LABEL_GANG)
-        self._nodes = Reflector(client, NODES, self._node_changed)
+        self._gangs = Reflector(client, GANGS, self._gang_changed, namespace=namespace, rng=rng)
+        self._pods = Reflector(client, PODS, self._pod_changed, namespace=namespace, label_selector=LABEL_GANG, rng=rng)
+        self._nodes = Reflector(client, NODES, self._node_changed, rng=rng)
         self._pods_of: defaultdict[Key, dict[str, Pod]] = defaultdict(dict)
         self._pods_on: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
         self._gang_of_uid: dict[str, Key] = {}

@@ -1,7 +1,7 @@
 """Events on a Gang: one per decision that a person would want to be told of. Best effort, never an input."""
 
 import logging
-import uuid
+import random
 
 from fleetctl.clock import Clock
 from fleetctl.controller.resources import GangObject
@@ -16,11 +16,13 @@ log = logging.getLogger(__name__)
 LONGEST_NOTE = 1000
 
 
-async def emit(client: KubeClient, clock: Clock, gang: GangObject, notice: Notice, reporter: str) -> None:
+async def emit(
+    client: KubeClient, clock: Clock, gang: GangObject, notice: Notice, reporter: str, rng: random.Random
+) -> None:
     """Tell it; a failure is logged and forgotten."""
     meta = gang.metadata
     event = {
-        "metadata": {"name": f"{meta.name}.{uuid.uuid4().hex[:16]}", "namespace": meta.namespace},
+        "metadata": {"name": f"{meta.name}.{rng.randbytes(8).hex()}", "namespace": meta.namespace},
         "eventTime": rfc3339_micro(clock.now()),
         "reportingController": f"{GROUP}/controller",
         "reportingInstance": reporter,

@@ -6,6 +6,7 @@ ever written twice blindly.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -69,6 +70,7 @@ class Executor:
         identity: str,
         bundle: Callable[[], str],
         leading: Callable[[], bool],
+        rng: random.Random,
     ) -> None:
         self._client = client
         self._rendezvous = rendezvous
@@ -78,6 +80,7 @@ class Executor:
         self._identity = identity
         self._bundle = bundle
         self._leading = leading
+        self._rng = rng
         self._with_companions: set[str] = set()
         """Uids of gangs whose Services and ConfigMap are known to exist."""
         self._notices: set[asyncio.Task[None]] = set()
@@ -144,7 +147,7 @@ class Executor:
 
     async def notify(self, gang: GangObject, notice: Notice) -> None:
         """Write an Event on the gang."""
-        await emit(self._client, self._clock, gang, notice, self._identity)
+        await emit(self._client, self._clock, gang, notice, self._identity, self._rng)
 
     async def _create_companions(self, gang: Gang) -> None:
         if gang.uid in self._with_companions:

@@ -6,7 +6,7 @@ small to be wrong; what to do is plan.py's, how to do it executor.py's.
 
 import asyncio
 import logging
-import secrets
+import random
 from collections.abc import Callable
 
 from fleetctl.clock import Clock
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE_S = 0.01
 """Messages of many agents arrive together; one look at the gang serves them all."""
+DEBOUNCE_S_PER_RANK = 0.00005
+"""A look at a large gang takes longer, and more of its agents speak within the time."""
 AGAIN_AFTER_ERROR_S = 1.0
 AGAIN_AFTER_REFUSAL_S = 5.0
 REFUSED_BEFORE_TOLD_S = 3.0
@@ -37,7 +39,8 @@ class GangLoop:
     """Brings one gang to where it should be.
 
     `life`: what the agent of the pod with that uid says. `node`: a machine by name. `zombies`: whose agents speak of
-    this gang's ranks although their pods are gone. `writer`: who we lead as, None while we do not.
+    this gang's ranks although their pods are gone. `writer`: who we lead as, None while we do not. `rng` draws
+    tickets.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class GangLoop:
         node: Callable[[str], Node],
         zombies: Callable[[Gang], tuple[Zombie, ...]],
         writer: Callable[[], str | None],
+        rng: random.Random,
     ) -> None:
         self._key = key
         self._client = client
@@ -62,6 +66,7 @@ class GangLoop:
         self._node = node
         self._zombies = zombies
         self._writer = writer
+        self._rng = rng
         self._changed = asyncio.Event()
         self._memory = Memory()
         self._memory_of = ("", "")
@@ -69,6 +74,10 @@ class GangLoop:
         self._said: tuple[str, ...] = ()
         self._said_at = 0.0
         self._refused: tuple[str, float] | None = None
+        self._gang: tuple[tuple[str, int], Gang] | None = None
+        self._members = views.Members()
+        self._debounce_s = DEBOUNCE_S
+        self._looked_at = 0.0
 
     def changed(self) -> None:
         """Something about the gang is not as it was."""
@@ -87,7 +96,8 @@ class GangLoop:
         try:
             async with asyncio.timeout(wake_in):
                 await self._changed.wait()
-            await asyncio.sleep(DEBOUNCE_S)
+            now = asyncio.get_running_loop().time()
+            await asyncio.sleep(max(DEBOUNCE_S, self._looked_at + self._debounce_s - now))
         except TimeoutError:
             pass
         self._changed.clear()
@@ -97,11 +107,13 @@ class GangLoop:
         seen, writer = self._cache.gang(self._key), self._writer()
         if seen is None or writer is None:
             return None
+        gang = self._view(seen)
+        self._looked_at = asyncio.get_running_loop().time()
         try:
-            decided = await self._decide(seen, writer)
+            decided = await self._decide(seen, gang, writer)
             self._say(seen, decided)
             self._memory = decided.memory or self._memory
-            await self._executor.carry_out(decided, seen, views.gang_view(seen))
+            await self._executor.carry_out(decided, seen, gang)
         except (GiveUp, NameTaken) as error:
             await self._complain(seen, str(error))
             return AGAIN_AFTER_REFUSAL_S
@@ -114,8 +126,15 @@ class GangLoop:
         self._refused = None
         return decided.wake_in
 
-    async def _decide(self, seen: GangObject, writer: str) -> Plan:
-        gang = views.gang_view(seen)
+    def _view(self, seen: GangObject) -> Gang:
+        """The same object for as long as nobody edits the gang."""
+        key = (seen.metadata.uid, seen.metadata.generation)
+        if self._gang is None or self._gang[0] != key:
+            self._gang = key, views.gang_view(seen)
+            self._debounce_s = DEBOUNCE_S + DEBOUNCE_S_PER_RANK * seen.spec.size
+        return self._gang[1]
+
+    async def _decide(self, seen: GangObject, gang: Gang, writer: str) -> Plan:
         if self._memory_of != (gang.uid, writer):  # another gang of that name, or another term of ours
             self._memory, self._memory_of = Memory(), (gang.uid, writer)
         acceptance, monotonic = await self._accept(seen, gang), asyncio.get_running_loop().time()
@@ -124,13 +143,13 @@ class GangLoop:
             gang=gang,
             generation=seen.metadata.generation,
             status=seen.status,
-            members=views.members(gang, self._cache.pods(self._key), self._life, self._node),
+            members=self._members.of(gang, self._cache.pods(self._key), self._life, self._node),
             zombies=self._zombies(gang),
             refused=refused if monotonic >= since + REFUSED_BEFORE_TOLD_S else "",
             monotonic=monotonic,
             now=self._clock.now(),
             writer=writer,
-            fresh_ticket=secrets.token_hex(16),
+            fresh_ticket=self._rng.randbytes(16).hex(),
             acceptance=acceptance,
             deleting=seen.metadata.deletion_timestamp is not None,
         )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from fleetctl.controller.resources import GangObject
 from fleetctl.gang import state
-from fleetctl.gang.identity import Gang
+from fleetctl.gang.identity import Gang, Slot
 from fleetctl.gang.pods import LABEL_ATTEMPT, RESERVED_PREFIX
 from fleetctl.kube import objects
 from fleetctl.stamps import unix_seconds
@@ -60,28 +60,58 @@ def node_view(
     )
 
 
+class Members:
+    """The members of one gang, look after look. One of which nothing has changed is the same object as before."""
+
+    def __init__(self) -> None:
+        self._gang: Gang | None = None
+        self._pods: dict[str, tuple[objects.Pod, state.Pod]] = {}
+        self._nodes: dict[str, state.Node | None] = {}
+        self._members: dict[int, state.Member] = {}
+
+    def of(
+        self,
+        gang: Gang,
+        pods: Mapping[str, objects.Pod],
+        life: Callable[[str], state.Life | None],
+        node: Callable[[str], state.Node | None],
+    ) -> tuple[state.Member, ...]:
+        """Every rank, with its pod (by name), the node that is on, and the life of that very pod (by uid)."""
+        if self._gang is not gang:
+            self._gang, self._pods, self._members = gang, {}, {}
+        on = {name: node(name) for name in {pod.spec.node_name: None for pod in pods.values()} if name}
+        self._nodes = {name: known if (known := self._nodes.get(name)) == seen else seen for name, seen in on.items()}
+        return tuple(self._member(slot, pods.get(slot.pod_name), life) for slot in gang.slots)
+
+    def _member(self, slot: Slot, pod: objects.Pod | None, life: Callable[[str], state.Life | None]) -> state.Member:
+        view = self._view(slot.pod_name, pod) if pod else None
+        node, speaks = (self._nodes.get(view.node), life(view.uid)) if view else (None, None)
+        known = self._members.get(slot.rank)
+        if known is not None and known.pod is view and known.node is node and known.life is speaks:
+            return known
+        member = self._members[slot.rank] = state.Member(
+            rank=slot.rank, pod_name=slot.pod_name, trainer=slot.trainer, pod=view, node=node, life=speaks
+        )
+        return member
+
+    def _view(self, name: str, pod: objects.Pod) -> state.Pod:
+        known = self._pods.get(name)
+        if known is not None and known[0] is pod:
+            return known[1]
+        assert self._gang is not None  # noqa: S101  (only members of a gang have pods)
+        view = pod_view(pod, self._gang.uid)
+        self._pods[name] = pod, view
+        return view
+
+
 def members(
     gang: Gang,
     pods: Mapping[str, objects.Pod],
     life: Callable[[str], state.Life | None],
     node: Callable[[str], state.Node | None],
 ) -> tuple[state.Member, ...]:
-    """Every rank, with its pod (by name), the node that is on, and the life of that very pod (by uid)."""
-    out, on = [], {name: node(name) for name in {pod.spec.node_name for pod in pods.values()} if name}
-    for slot in gang.slots:
-        pod = pods.get(slot.pod_name)
-        view = pod_view(pod, gang.uid) if pod else None
-        out.append(
-            state.Member(
-                rank=slot.rank,
-                pod_name=slot.pod_name,
-                trainer=slot.trainer,
-                pod=view,
-                node=on.get(view.node) if view else None,
-                life=life(view.uid) if view else None,
-            )
-        )
-    return tuple(out)
+    """The members of a gang that is looked at once."""
+    return Members().of(gang, pods, life, node)
 
 
 def _init_names(pod: objects.Pod) -> set[str]:

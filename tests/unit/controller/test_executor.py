@@ -1,6 +1,7 @@
 """The executor: each action becomes its calls, and what they answered is told to the cache."""
 
 import asyncio
+import random
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -64,6 +65,7 @@ class Desk:
             identity="me",
             bundle=lambda: "CERTIFICATES",
             leading=self.leads,
+            rng=random.Random(1),
         )
 
     def leads(self) -> bool:

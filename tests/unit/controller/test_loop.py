@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -73,6 +74,7 @@ class Stage:
             node=lambda name: Node(name=name),
             zombies=lambda _: self.zombies,
             writer=lambda: self.writer if self.leads else None,
+            rng=random.Random(1),
         )
 
     async def turns(self, count: int) -> list[float | None]:

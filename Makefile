@@ -5,10 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv test check unit cluster-test cluster-test-long cluster cluster-down images image manifests bench-recovery lock clean
+.PHONY: help venv demo test check unit cluster-test cluster-test-long cluster cluster-down images image manifests bench-recovery lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: venv  ## a thousand simulated ranks survive a fault, a dark machine and a crash of the controller
+	$(BIN)/fleetctl replay scenarios/demo.yaml
 
 test: check unit cluster-test  ## everything that must pass
 
@@ -52,8 +55,10 @@ image: venv  ## build the image fleetctl:0.1.0 with the Docker engine that is he
 	  --python-version 3.13 --platform manylinux_2_28_$$(uname -m) --platform manylinux2014_$$(uname -m)
 	docker build -t fleetctl:0.1.0 .
 
-manifests: venv  ## write manifests/crd.yaml from the types
+manifests: venv  ## write manifests/crd.yaml and the scenarios' schema and tables from the types
 	$(BIN)/fleetctl crd >manifests/crd.yaml
+	$(BIN)/fleetctl scenario schema >scenarios/schema.json
+	$(BIN)/python -m fleetctl.scenario.reference scenarios/README.md
 
 bench-recovery: cluster images  ## measure recoveries against the floor of this machine
 	tests/kind/enter $(BIN)/python tests/cluster/bench_recovery.py

@@ -36,6 +36,8 @@ def _dispatch(argv: list[str]) -> int:
     _add_controller(commands.add_parser("controller", help="run the controller"))
     commands.add_parser("agent", help="the sidecar in each pod (the controller adds it)")
     commands.add_parser("crd", help="print the CustomResourceDefinition")
+    _add_scenario(commands.add_parser("scenario", help="check scenario files, and tell what may be written in one"))
+    _add_replay(commands.add_parser("replay", help="try scenarios on a simulated cluster"))
     options = parser.parse_args(argv[1:])
     try:
         match options.command:
@@ -51,12 +53,73 @@ def _dispatch(argv: list[str]) -> int:
                 from fleetctl.cli import crd
 
                 return crd.run()
+            case "replay":
+                from fleetctl.cli import replay
+
+                return replay.run(options)
+            case "scenario":
+                from fleetctl.cli import scenario
+
+                return scenario.run(options)
     except FleetctlError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 2
+
+
+def _add_replay(parser: "argparse.ArgumentParser") -> None:
+    from pathlib import Path
+
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=_whole, metavar="N", help="default: the file's")
+    seeds.add_argument("--seeds", type=_seed_range, metavar="A..B", help="one run for each, both included")
+    parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write every event of a single run there, JSON Lines"
+    )
+    parser.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one for each processor)")
+
+
+def _whole(text: str) -> int:
+    import argparse
+
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f'"{text}" is no whole number; write one such as 17')
+    return int(text)
+
+
+def _count(text: str) -> int:
+    import argparse
+
+    if not (number := _whole(text)):
+        raise argparse.ArgumentTypeError("0 would do nothing; write 1 or more")
+    return number
+
+
+def _seed_range(text: str) -> range:
+    import argparse
+
+    first, dots, last = text.partition("..")
+    if not dots:
+        raise argparse.ArgumentTypeError(f'"{text}" is no range of seeds; write the first and the last, such as 1..50')
+    low, high = _whole(first), _whole(last)
+    if low > high:
+        raise argparse.ArgumentTypeError(f'"{text}" is upside down; write {high}..{low}')
+    return range(low, high + 1)
+
+
+def _add_scenario(parser: "argparse.ArgumentParser") -> None:
+    from pathlib import Path
+
+    parser.add_argument("--list-faults", action="store_true", help="every fault, its target and its parameters")
+    parser.add_argument("--list-expectations", action="store_true", help="every expectation, and the figures")
+    verbs = parser.add_subparsers(dest="scenario_command", metavar="VERB")
+    check = verbs.add_parser("check", help="say everything that is wrong with scenario files")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    verbs.add_parser("schema", help="print the JSON Schema of scenario files, for editors")
 
 
 def _add_connection(parser: "argparse.ArgumentParser") -> None:

@@ -1,0 +1,245 @@
+"""What a scenario says, typed and resolved: the world, the policy, the timeline, and how it must end.
+
+Whoever holds a Scenario may trust it: `load.py` has checked that its ranks and nodes exist, that its faults fit their
+targets and that its expectations can be met. Knows nothing of YAML, of backends or of judges.
+
+Times are seconds; ranks, nodes and racks count from 0.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from fleetctl.gang.spec import Count, Recovery
+from fleetctl.scenario.durations import DurationRange, PositiveDuration, Range, Seconds
+from fleetctl.scenario.faults import Backend, Fault
+
+VERSION = 1
+
+Condition = Literal["Accepted", "Running", "Recovering", "Held", "Suspended", "Completed", "Failed"]
+EndKind = Literal["running", "completed", "failed", "held", "suspended", "gone"]
+WhenKind = Literal[
+    "target",
+    "released",
+    "condition",
+    "trainer_started",
+    "trainer_ended",
+    "restarting",
+    "pod_created",
+    "pod_deleted",
+    "fault",
+]
+RANK_TRIGGERS: tuple[WhenKind, ...] = ("trainer_started", "trainer_ended", "restarting", "pod_created", "pod_deleted")
+
+Invariant = Literal[
+    "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S15", "S16",
+    "L1", "L2", "L3", "L4",
+]  # fmt: skip
+
+FIGURES: dict[str, str] = {
+    "detect_s": "from the beginning of the last fault that hit a trainer until the target is raised",
+    "signal_s": "from raising the target until the last agent has heard its reset",
+    "barrier_s": "from raising the target until the release is committed",
+    "recover_s": "from the fault until all trainers of the new attempt run",
+    "pods_created": "pods created",
+    "pods_deleted": "pods deleted",
+    "pods_recreated": "pods created for a rank that had one before",
+    "in_place_restarts": "restarts of all containers of a pod in place",
+    "attempts": "the record's target at the end",
+    "bindings": "pods bound to a node by the scheduler",
+    "controller_writes": "writes of all controllers, Events included, Leases excluded",
+    "status_writes": "writes to the Gang's status",
+    "wasted_rank_s": "rank-seconds between the first fault and the end in which a rank's trainer did not run as part "
+    "of a complete gang",
+    "virtual_s": "virtual time until the end",
+}
+"""Name and meaning. Names that end in _s count seconds; of several recoveries the largest counts."""
+
+
+# the world
+
+
+class GangSize(Struct, frozen=True, kw_only=True):
+    """The gang that is tried."""
+
+    name: Annotated[str, Meta(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)] = "llm"
+    ranks: Count
+    spec: Annotated[
+        dict[str, Any],
+        Meta(
+            description="merged into the Gang's spec, such as {coordinator: {index: 3}}; not recovery, that is policy",
+            extra={"reads": "patch"},
+        ),
+    ] = field(default_factory=dict)
+
+
+class Trainer(Struct, frozen=True, kw_only=True):
+    """How the trainers behave."""
+
+    step: Annotated[PositiveDuration, Meta(description="how long one step takes")] = 2.0
+    reports_steps: Annotated[bool, Meta(description="whether the trainer tells its agent each step")] = False
+    runs_for: Annotated[
+        PositiveDuration | None, Meta(description="then it exits 0; how long one attempt has to run. Absent: for ever")
+    ] = None
+    stops_in: Annotated[
+        DurationRange, Meta(description="how long it takes to end on SIGTERM; over 2s means it is killed")
+    ] = Range(0.05, 0.2)
+
+
+class Latency(Struct, frozen=True, kw_only=True):
+    """How long things take when nothing is wrong."""
+
+    network: Annotated[DurationRange, Meta(description="one way, between two hosts")] = Range(0.0002, 0.002)
+    api: Annotated[DurationRange, Meta(description="one request, within the API server")] = Range(0.001, 0.005)
+    kubelet: Annotated[DurationRange, Meta(description="until a kubelet acts on, or posts, what it saw")] = Range(
+        0.05, 0.3
+    )
+    container_start: DurationRange = Range(0.1, 0.6)
+    agent_start: DurationRange = Range(0.1, 0.3)
+    image_pull: DurationRange = Range(0.0, 0.0)
+
+
+class World(Struct, frozen=True, kw_only=True):
+    """The cluster and the gang on it."""
+
+    gang: GangSize
+    ranks_per_node: Annotated[Count, Meta(description="capacity of a node, in ranks")] = 8
+    nodes: Annotated[int, Meta(ge=1, le=100_000, description="default: as many as the ranks need, + 2")] = 0
+    nodes_per_rack: Count = 8
+    controllers: Annotated[int, Meta(ge=1, le=9, description="replicas of the controller")] = 1
+    trainer: Trainer = field(default_factory=Trainer)
+    latency: Latency = field(default_factory=Latency)
+
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            msgspec.structs.force_setattr(self, "nodes", default_nodes(self.gang.ranks, self.ranks_per_node))
+
+
+class KindCluster(Struct, frozen=True, kw_only=True):
+    """How the scenario maps to a small real cluster."""
+
+    ranks: Annotated[int, Meta(ge=1, le=64, description="size of the gang there")] = 8
+    workers: Annotated[int, Meta(ge=1, le=16, description="worker nodes")] = 4
+
+
+def default_nodes(ranks: int, ranks_per_node: int) -> int:
+    """As many nodes as the ranks need, and two to spare."""
+    return -(-ranks // ranks_per_node) + 2
+
+
+# the timeline
+
+
+class When(Struct, frozen=True, kw_only=True):
+    """The `occurrence`-th time, counted from the beginning, that this happens.
+
+    `value`: the attempt (target, released), the condition's type, the rank, or the fault's name.
+    """
+
+    kind: WhenKind
+    value: int | str
+    occurrence: int = 1
+
+
+class Select(Struct, frozen=True, kw_only=True):
+    """Whom a fault hits: these ranks, these nodes, the node of a rank when the fault begins, or so many drawn from the
+    seed (ranks or nodes, as the fault's target says). All empty: the fault has no target.
+    """
+
+    ranks: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()
+    node_of: int | None = None
+    any: int = 0
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One fault. It begins `after` seconds after `at` (since the gang was created) or `when`: exactly one of the two.
+
+    What is selected is hit one after the other within `spread` seconds. `lasts`: seconds until it ends by itself; None:
+    it does not. `line`: where it stands in the file.
+    """
+
+    at: Seconds | None = None
+    when: When | None = None
+    after: Seconds = 0.0
+    fault: Fault
+    select: Select = Select()
+    spread: Seconds = 0.0
+    lasts: Seconds | None = None
+    line: int = 0
+
+
+# the expectations
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """How it must end, `within` seconds of the last fault's beginning or end (or of time 0).
+
+    `attempt`: the gang runs this one; None: any. `message`: a part of the condition's message.
+    """
+
+    kind: EndKind
+    attempt: int | None = None
+    message: str = ""
+    within: Seconds = 120.0
+
+
+class Sometime(Struct, frozen=True, kw_only=True):
+    """The condition is True at some time, with this part in its message."""
+
+    condition: Condition
+    message: str = ""
+
+
+class Bound(Struct, frozen=True, kw_only=True):
+    """Limits of a figure, both included; None: no limit."""
+
+    min: float | None = None
+    max: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether the value is within."""
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+class NotJudged(Struct, frozen=True, kw_only=True):
+    """An invariant that is not judged, and why."""
+
+    invariant: Invariant
+    because: str
+
+
+class Expect(Struct, frozen=True, kw_only=True):
+    """How it must end, and what must hold on the way.
+
+    `quiet_s`: so long after the end was reached nobody of fleetctl writes; 0: not asked. `same_pods`: ranks that had
+    one pod only all along. `new_pods`: exactly these had more than one; None: not asked.
+    """
+
+    end: End
+    quiet_s: Seconds = 0.0
+    never: tuple[Condition, ...] = ()
+    sometime: tuple[Sometime, ...] = ()
+    same_pods: tuple[int, ...] = ()
+    new_pods: tuple[int, ...] | None = None
+    figures: dict[str, Bound] = field(default_factory=dict)
+    not_judged: tuple[NotJudged, ...] = ()
+
+
+class Scenario(Struct, frozen=True, kw_only=True):
+    """A scenario file. `policy_given`: the policy as it stands there, for the Gang's spec.recovery."""
+
+    version: int = VERSION
+    name: str
+    why: str
+    backends: tuple[Backend, ...] = ("sim",)
+    seed: int = 1
+    world: World
+    policy: Recovery = field(default_factory=Recovery)
+    policy_given: dict[str, Any] = field(default_factory=dict)
+    kind: KindCluster | None = None
+    timeline: tuple[Step, ...] = ()
+    expect: Expect
+    path: Path

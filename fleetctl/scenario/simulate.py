@@ -1,0 +1,182 @@
+"""Runs a scenario in a simulated cluster, and gathers what is to be told of it.
+
+Everything that judges or reports is a listener of the world's journal; nothing here decides who is right.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fleetctl.scenario.expectations import Expectations
+from fleetctl.scenario.figures import Figures
+from fleetctl.scenario.injector import Injector, merged
+from fleetctl.scenario.model import Scenario, Step
+from fleetctl.scenario.outcome import Outcome, Trace
+from fleetctl.scenario.timeline import Timeline
+from fleetctl.scenario.triggers import Triggers
+from fleetctl.sim import world as sim
+from fleetctl.sim.journal import Event, Object, Wrote
+from fleetctl.sim.oracle import Oracle
+
+NAMESPACE = "default"
+LOOKS_EVERY_S = 0.5
+STABLE_S = 5.0
+"""An end that did not last for so long was none, whatever quiet is asked for."""
+
+
+def simulate(scenario: Scenario, seed: int, *, watch: Callable[[Event], None] | None = None) -> Outcome:
+    """One run. `watch` is told every event as it happens. Never raises for what goes wrong inside: see `broken`."""
+    began = time.perf_counter()
+    run = _Run(scenario, seed, watch)
+    was_enabled = gc.isenabled()
+    gc.disable()  # finalizers must not run at moments that differ from run to run
+    broken = ""
+    try:
+        run.world.loop.run_until_complete(run.story())
+        broken = run.why_broken()
+    except Exception as error:  # whatever it is, the run did not take place as written
+        broken = f"{type(error).__name__}: {error}"
+    at = run.world.now()
+    outcome = run.outcome(at, broken)
+    try:
+        run.world.end()
+    finally:
+        if was_enabled:
+            gc.enable()
+    outcome.wall_s = time.perf_counter() - began
+    return outcome
+
+
+class _Run:
+    def __init__(self, scenario: Scenario, seed: int, watch: Callable[[Event], None] | None) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.world = _world(scenario, seed)
+        self.body = gang_body(scenario)
+        self.key = (NAMESPACE, scenario.world.gang.name)
+        self.injector = Injector(self.world, scenario, self.key, self.body)
+        self.oracle = Oracle(not_judged=[n.invariant for n in scenario.expect.not_judged])
+        self.figures = Figures()
+        self.timeline = Timeline()
+        self.expectations = Expectations(scenario)
+        self.trace = Trace()
+        self.triggers = Triggers(scenario.timeline, self._begin_soon)
+        self.failures: list[str] = []
+        self._wrote_at = 0.0
+        self.world.journal.listeners += [
+            self.trace,
+            self.oracle,
+            self.figures,
+            self.expectations,
+            self.timeline,
+            self.triggers,
+            self._note_write,
+            *([watch] if watch else []),
+        ]
+
+    async def story(self) -> None:
+        """From an empty cluster to the end that is expected, or until it is too late for it."""
+        end, quiet_s = self.scenario.expect.end, max(STABLE_S, self.scenario.expect.quiet_s)
+        await self.world.begin()
+        self.world.create_gang(self.body)
+        for step in self.scenario.timeline:
+            if step.at is not None:
+                self.world.loop.spawn(None, self._carry_out(step, step.at))
+        planned = max(
+            (s.at + s.after + (s.lasts or 0.0) for s in self.scenario.timeline if s.at is not None), default=0
+        )
+        reached_at: float | None = None
+        while not self.failures:
+            await asyncio.sleep(LOOKS_EVERY_S)
+            now = self.world.now()
+            done = not self.triggers.missed() and not self.injector.under_way and now > planned
+            reached_at = (reached_at or now) if done and self.expectations.reached(now) else None
+            if reached_at is not None and now >= max(reached_at, self._wrote_at) + quiet_s:
+                return
+            if now > max(planned, self.injector.last_at) + end.within + quiet_s:
+                return
+
+    def _note_write(self, event: Event) -> None:
+        if isinstance(event, Wrote) and event.actor.startswith("controller/") and event.plural != "leases":
+            self._wrote_at = event.at
+
+    def _begin_soon(self, step: Step) -> None:
+        self.world.loop.spawn(None, self._carry_out(step, 0.0))
+
+    async def _carry_out(self, step: Step, at: float) -> None:
+        try:
+            await asyncio.sleep(at + step.after)
+            await self.injector.carry_out(step)
+        except LookupError as error:
+            self.failures.append(f"{self.scenario.path}:{step.line}: {error}")
+
+    def why_broken(self) -> str:
+        """What went wrong with the world itself."""
+        told = [*self.failures, *(_one_line(failure) for failure in self.world.loop.failures)]
+        return "; ".join(told[:3])
+
+    def outcome(self, at: float, broken: str) -> Outcome:
+        expect = self.scenario.expect
+        self.oracle.finish(at, end=expect.end.kind, bound_s=expect.end.within, quiet_s=expect.quiet_s)
+        figures = self.figures.finish(at)
+        unmet = self.expectations.judge(at, figures)
+        unmet += [
+            f"the fault {type(step.fault).name} (line {step.line}) never began: what it waits for did not happen"
+            for step in self.triggers.missed()
+        ]
+        good = not (broken or unmet or self.oracle.violations)
+        return Outcome(
+            scenario=self.scenario.name,
+            seed=self.seed,
+            verdict="pass" if good else "fail",
+            wall_s=0.0,
+            virtual_s=at,
+            trace_hash=self.trace.digest(),
+            violations=list(self.oracle.violations),
+            unmet=unmet,
+            broken=broken,
+            figures=figures,
+            story=self.timeline.story(),
+        )
+
+
+def _world(scenario: Scenario, seed: int) -> sim.World:
+    wanted, of, latency = scenario.world, scenario.world.trainer, scenario.world.latency
+    ranges = {name: (getattr(latency, name).low, getattr(latency, name).high) for name in latency.__struct_fields__}
+    return sim.World(
+        seed,
+        nodes=wanted.nodes,
+        ranks_per_node=wanted.ranks_per_node,
+        controllers=wanted.controllers,
+        latency=sim.Latency(**ranges),
+        trainer=sim.Trainer(
+            step_s=of.step,
+            reports_steps=of.reports_steps,
+            runs_for_s=of.runs_for,
+            stops_in=(of.stops_in.low, of.stops_in.high),
+        ),
+    )
+
+
+def gang_body(scenario: Scenario) -> Object:
+    """The Gang that the scenario tries."""
+    gang = scenario.world.gang
+    trainer: dict[str, Any] = {"name": "trainer", "image": "trainer:sim", "command": ["train"]}
+    spec: Object = {
+        "groups": [{"name": "worker", "size": gang.ranks, "template": {"spec": {"containers": [trainer]}}}],
+        "recovery": scenario.policy_given,
+    }
+    return {
+        "apiVersion": "fleetctl.dev/v1alpha1",
+        "kind": "Gang",
+        "metadata": {"name": gang.name, "namespace": NAMESPACE},
+        "spec": merged(spec, gang.spec),
+    }
+
+
+def _one_line(failure: dict[str, Any]) -> str:
+    error = failure.get("exception")
+    told = f"{failure.get('message')}" + (f": {type(error).__name__}: {error}" if error else "")
+    return " ".join(told.split())

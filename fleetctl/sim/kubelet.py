@@ -1,0 +1,486 @@
+"""A node's kubelet: runs the pods bound to it and tells the API server, late, what has become of them.
+
+In-place restarts go as measured on Kubernetes 1.36 (research: live-cluster.md §2): the container's end is noticed,
+AllContainersRestarting turns True, everything is killed within two seconds, all containers say RestartingAllContainers,
+then the init containers run again and the agent holds the trainer until its gate opens. There is no back-off.
+
+Everything here runs in the kubelet's own process, so a frozen or killed kubelet does nothing, while what it had started
+goes on (containers.py). Knows nothing of gangs but the labels in the truth it tells.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Literal
+
+from fleetctl.sim.agents import PROBE_PORT, run_agent
+from fleetctl.sim.containers import Container, LocalPod, Volume
+from fleetctl.sim.journal import Object, Restarting, TrainerEnded, TrainerStarted
+from fleetctl.sim.loop import Process
+
+if TYPE_CHECKING:
+    from fleetctl.sim.world import World
+
+LEASES = "kube-node-lease"
+RENEW_S = 10.0
+KILL_S = 2.0
+"""What a container may take to end when its pod restarts in place."""
+NOTICES_S = (0.1, 0.9)
+"""How long it takes a kubelet to see that a container has ended."""
+PROBE_EVERY_S, PROBE_WITHIN_S = 1.0, 30.0
+
+Why = Literal["itself", "restart", "pod", "node"]
+
+
+class Kubelet:
+    """The kubelet of the node `name`, from its start until it is killed."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.name = name
+        self.process = Process(f"kubelet/{name}", name)
+        self.pods: dict[str, LocalPod] = {}
+        self.lag_s = 0.0
+        """By how much every status is late."""
+        self._world = world
+        self._loop = world.loop
+        self._rng = world.stream(f"kubelet/{name}")
+        self._posting: set[str] = set()
+        self._exits: dict[str, asyncio.Queue[Container | None]] = {}
+        self._posted: dict[str, list[Object]] = {}
+
+    # What the world tells it
+
+    def start(self) -> None:
+        self._spawn(self._renew())
+
+    def bound(self, body: Object) -> None:
+        """A pod is bound to this node, or changed, or has gone from the API server."""
+        self._spawn(self._notice(body["metadata"]["uid"], body))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._loop.spawn(self.process, work)
+
+    async def _pause(self, range_s: tuple[float, float]) -> None:
+        await asyncio.sleep(self._draw(range_s))
+
+    def _draw(self, range_s: tuple[float, float]) -> float:
+        low, high = range_s
+        return low + (high - low) * self._rng.random()
+
+    async def _renew(self) -> None:
+        """Every ten seconds, the Lease."""
+        await self._pause((0.0, RENEW_S))
+        while True:
+            await self._world.api_way(self.name)
+            self._world.renew_lease(self.name)
+            await asyncio.sleep(RENEW_S * (1 + 0.04 * self._rng.random()))
+
+    async def _notice(self, uid: str, body: Object) -> None:
+        """Look at what the API server says of the pod now, once word of it has come here."""
+        await self._pause(self._world.latency.kubelet)
+        await self._world.api_way(self.name)
+        meta = body["metadata"]
+        there = self._world.api.get("pods", meta["namespace"], meta["name"])
+        gone = there is None or there["metadata"]["uid"] != uid
+        pod = self.pods.get(uid)
+        if pod is None:
+            if not gone and there is not None and there["spec"].get("nodeName") == self.name:
+                self._take_over(there)
+            return
+        if gone:
+            pod.deleting, pod.grace_s = True, 0.0
+            self._exits[uid].put_nowait(None)
+        elif there is not None:
+            pod.body = there
+            if there["metadata"].get("deletionTimestamp") and not pod.deleting:
+                pod.deleting = True
+                pod.grace_s = float(there["metadata"].get("deletionGracePeriodSeconds") or 0)
+                self._exits[uid].put_nowait(None)
+
+    def _take_over(self, body: Object, volume: Volume | None = None) -> None:
+        if (body.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            if body["metadata"].get("deletionTimestamp"):
+                self._confirm_deletion(body)
+            return
+        pod = LocalPod(body, self._world.new_ip())
+        if volume is not None:
+            pod.volume = volume
+        self.pods[pod.uid] = pod
+        self._exits[pod.uid] = asyncio.Queue()
+        if body["metadata"].get("deletionTimestamp"):
+            pod.deleting = True
+            self._exits[pod.uid].put_nowait(None)
+        self._spawn(self._run(pod))
+
+    # One pod
+
+    async def _run(self, pod: LocalPod) -> None:
+        """From its sandbox to its end."""
+        self._post(pod)
+        if not pod.deleting:
+            await self._pull(pod)
+        while not pod.deleting and pod.phase not in ("Succeeded", "Failed"):
+            await self._live(pod)
+        if not pod.deleting:
+            self._post(pod)
+            while not pod.deleting:
+                await self._exits[pod.uid].get()
+        await self._terminate(pod)
+
+    async def _pull(self, pod: LocalPod) -> None:
+        """The images; a pull that fails is tried again."""
+        await self._pause(self._world.latency.image_pull)
+        while self._world.troubles.applies("image_pull_fails", pod.rank) and not pod.deleting:
+            pod.life.reason = "ImagePullBackOff"
+            self._post(pod)
+            await asyncio.sleep(1.0)
+        pod.life.reason = "PodInitializing"
+
+    async def _live(self, pod: LocalPod) -> None:
+        """One life of the pod's containers: until all restart, or all have ended, or the pod is to go."""
+        exits = self._exits[pod.uid]
+        await self._pause(self._world.latency.container_start)
+        pod.volume.begin_life(f"{self._rng.getrandbits(64):016x}", self._world.unix_time())
+        pod.life.run(self._stamp())
+        pod.life.end(0, self._stamp())
+        gate: asyncio.Task[None] | None = None
+        if pod.has_agent:
+            await self._pause(self._world.latency.container_start)
+            self._start_agent(pod)
+            gate = self._probing(pod)
+        else:
+            self._start_regular(pod)
+        try:
+            while True:
+                if gate is not None and gate.done():
+                    gate = None
+                    await self._gate_opened(pod, exits)
+                ended = await self._next_exit(exits, gate)
+                if pod.deleting:
+                    return
+                if ended is None or ended.state != "terminated":
+                    continue  # the gate has opened, or this container runs again
+                await self._pause(NOTICES_S)
+                if ended.asks_for_restart_of_all():
+                    await self._restart_all(pod, ended)
+                    return
+                if ended is pod.agent:
+                    await self._restart_agent_alone(pod)
+                    gate = self._probing(pod)
+                elif all(c.state == "terminated" for c in pod.regular):
+                    await self._finish(pod)
+                    return
+                else:
+                    self._post(pod)
+        finally:
+            if gate is not None:
+                gate.cancel()
+
+    async def _gate_opened(self, pod: LocalPod, exits: "asyncio.Queue[Container | None]") -> None:
+        """The agent's startup probe has passed: the regular containers start, unless they run already."""
+        pod.agent.started = True
+        if pod.trainer.state != "waiting":
+            return
+        pod.phase = "Running"
+        self._post(pod)
+        await self._pause(self._world.latency.container_start)
+        if exits.empty():  # else the agent is gone again, or the pod is to go
+            self._start_regular(pod)
+
+    async def _next_exit(
+        self, exits: "asyncio.Queue[Container | None]", gate: "asyncio.Task[None] | None"
+    ) -> Container | None:
+        """The next container that ended; None: the pod is to go, or the gate has opened."""
+        if gate is None:
+            return await exits.get()
+        if not exits.empty():
+            return exits.get_nowait()
+        if not gate.done():
+            getting = asyncio.ensure_future(exits.get())
+            await asyncio.wait((getting, gate), return_when=asyncio.FIRST_COMPLETED)
+            if getting.done():
+                return getting.result()
+            getting.cancel()
+        return None
+
+    def _start_agent(self, pod: LocalPod) -> None:
+        world = self._world
+        process = Process(f"agent/{pod.key[1]}/{pod.agent.restarts}", self.name, pod.ip)
+        pod.agent_process = process
+        pod.agent.run(self._stamp())
+        self._post(pod)
+
+        async def program() -> None:
+            await self._pause(world.latency.agent_start)
+            if world.troubles.applies("agent_never_starts", pod.rank):
+                await self._loop.create_future()
+            code = await run_agent(
+                pod,
+                self.name,
+                network=world.network,
+                journal=world.journal,
+                now=world.now,
+                rng=self._rng,
+                read_token=lambda: world.tokens.token(pod.key, pod.uid),
+                read_step=lambda: world.step_of(pod),
+                controllers=world.rendezvous_addresses,
+                coordinator_ip=lambda: world.coordinator_ip(pod),
+                deaf=lambda: bool(world.troubles.applies("agent_told_nothing", pod.rank)),
+            )
+            self.agent_ended(pod, process, code)
+
+        self._loop.spawn(process, program())
+
+    def agent_ended(self, pod: LocalPod, process: Process, code: int, reason: str = "") -> None:
+        """The agent's program is over, by itself or by a fault."""
+        if pod.agent_process is not process or pod.agent.state != "running":
+            return
+        self._loop.kill(process)
+        self._world.network.died(process)
+        pod.agent.end(code, self._stamp(), reason, signal=code - 128 if code > 128 else 0)
+        self._exits[pod.uid].put_nowait(pod.agent)
+
+    def trainer_ended(self, pod: LocalPod, code: int, reason: str = "", name: str = "trainer") -> None:
+        """A regular container ended, by itself or by a fault."""
+        container = pod.container(name)
+        if container.state == "running":
+            container.end(code, self._stamp(), reason, signal=code - 128 if code > 128 else 0)
+            self._tell_end(pod, container, "itself")
+            self._exits[pod.uid].put_nowait(container)
+
+    def _probing(self, pod: LocalPod) -> "asyncio.Task[None]":
+        """Done once the agent has answered the startup probe."""
+        return self._loop.spawn(self.process, self._probe(pod))
+
+    async def _probe(self, pod: LocalPod) -> None:
+        question = f"GET /released/{'/'.join(pod.key)} HTTP/1.1\r\nHost: pod\r\n\r\n".encode()
+        while True:
+            writer = None
+            with contextlib.suppress(OSError, EOFError):
+                async with asyncio.timeout(PROBE_WITHIN_S):
+                    reader, writer = await self._world.network.open_stream(pod.ip, PROBE_PORT, 4096)
+                    writer.write(question)
+                    answer = await reader.readuntil(b"\r\n\r\n")
+                    if answer.startswith(b"HTTP/1.1 200"):
+                        writer.close()
+                        return
+            if writer is not None:
+                writer.close()
+            await asyncio.sleep(PROBE_EVERY_S)
+
+    def _start_regular(self, pod: LocalPod) -> None:
+        stamp = self._stamp()
+        for container in pod.regular:
+            container.run(stamp)
+        pod.phase = "Running"
+        self._post(pod)
+        attempt, world = pod.volume.attempt, self._world
+        world.journal.tell(
+            TrainerStarted(
+                at=world.now(),
+                gang=pod.gang,
+                rank=pod.rank,
+                attempt=attempt,
+                uid=pod.uid,
+                pod=pod.key[1],
+                node=self.name,
+                ticket=pod.volume.ticket,
+            )
+        )
+        world.trainer_started(self, pod)
+
+    async def _restart_agent_alone(self, pod: LocalPod) -> None:
+        pod.agent.restarts += 1
+        self._post(pod)
+        await self._pause(self._world.latency.container_start)
+        self._start_agent(pod)
+
+    async def _restart_all(self, pod: LocalPod, by: Container) -> None:
+        """In place: the same pod, all containers anew."""
+        world = self._world
+        world.journal.tell(
+            Restarting(
+                at=world.now(),
+                gang=pod.gang,
+                rank=pod.rank,
+                uid=pod.uid,
+                node=self.name,
+                by=by.name,
+                exit_code=by.exit_code,
+            )
+        )
+        pod.restarting_since = self._stamp()
+        told = self._loop.spawn(self.process, self._tell_status(pod))
+        await self._kill_all(pod, "restart", KILL_S)
+        await asyncio.wait((told,), timeout=KILL_S)  # this much of it is always seen
+        while world.troubles.applies("container_never_returns", pod.rank) and not pod.deleting:  # noqa: ASYNC110
+            await asyncio.sleep(1.0)
+        stamp = self._stamp()
+        for container in (pod.life, pod.agent, *pod.regular):
+            container.restarted(stamp)
+        pod.restarting_since, pod.restarted_at, pod.phase = None, stamp, "Pending"
+        self._post(pod)
+
+    async def _kill_all(self, pod: LocalPod, why: Why, within_s: float) -> None:
+        """SIGTERM to every container, SIGKILL to those that are still there after so long."""
+        takes = min(within_s, self._draw(self._world.trainer.stops_in))
+        if pod.trains:
+            self._sigterm_agent(pod)
+            await asyncio.sleep(takes)
+        else:
+            self._sigterm_agent(pod)
+            await asyncio.sleep(min(within_s, 0.25))
+        for container in pod.regular:
+            if container.state == "running":
+                container.end(143 if takes < within_s else 137, self._stamp())
+                self._tell_end(pod, container, why)
+        if pod.agent.state == "running":
+            await asyncio.sleep(min(within_s, 0.05))
+            self._sigkill_agent(pod)
+
+    def _sigterm_agent(self, pod: LocalPod) -> None:
+        process: Process | None = pod.agent_process
+        if process is not None and pod.agent.state == "running":
+            stop = pod.stop_agent
+            self._loop.spawn(process, _call(stop))
+
+    def _sigkill_agent(self, pod: LocalPod) -> None:
+        process: Process | None = pod.agent_process
+        if process is not None:
+            self._loop.kill(process)
+            self._world.network.died(process)
+        if pod.agent.state == "running":
+            pod.agent.end(137, self._stamp())
+
+    async def _finish(self, pod: LocalPod) -> None:
+        """All regular containers have ended and nothing asks for a restart: the pod is over."""
+        self._sigterm_agent(pod)
+        await asyncio.sleep(0.25)
+        self._sigkill_agent(pod)
+        failed = any(c.exit_code for c in pod.regular)
+        pod.phase = "Failed" if failed else "Succeeded"
+
+    async def _terminate(self, pod: LocalPod) -> None:
+        """The pod is to go: its containers get their grace, then the API server is told that they are gone."""
+        if pod.phase not in ("Succeeded", "Failed"):
+            await self._kill_all(pod, "pod", max(pod.grace_s, 0.0))
+            self._sigkill_agent(pod)
+            pod.phase = "Failed" if any(c.exit_code for c in pod.regular) else "Succeeded"
+            self._post(pod)
+            await self._pause(self._world.latency.kubelet)
+        await self._world.api_way(self.name)
+        self._confirm_deletion(pod.body)
+        self.pods.pop(pod.uid, None)
+        self._posted.pop(pod.uid, None)
+
+    def _confirm_deletion(self, body: Object) -> None:
+        meta = body["metadata"]
+        there = self._world.api.get("pods", meta["namespace"], meta["name"])
+        if there is not None and there["metadata"]["uid"] == meta["uid"]:
+            self._world.api.delete(
+                f"kubelet/{self.name}", "pods", meta["namespace"], meta["name"], grace_s=0, uid=meta["uid"]
+            )
+
+    def _tell_end(self, pod: LocalPod, container: Container, why: Why) -> None:
+        if container is not pod.trainer:
+            return
+        world = self._world
+        world.journal.tell(
+            TrainerEnded(
+                at=world.now(),
+                gang=pod.gang,
+                rank=pod.rank,
+                attempt=pod.volume.attempt,
+                uid=pod.uid,
+                pod=pod.key[1],
+                node=self.name,
+                exit_code=container.exit_code,
+                why=why,
+            )
+        )
+        world.trainer_ended(pod)
+
+    # What befalls the machine
+
+    def lose_everything(self) -> None:
+        """All processes of this node are gone."""
+        self._loop.kill(self.process)
+        for pod in self.pods.values():
+            if pod.agent_process is not None:
+                self._loop.kill(pod.agent_process)
+            for container in pod.regular:
+                if container.state == "running":
+                    container.end(137, self._stamp())
+                    self._tell_end(pod, container, "node")
+
+    def processes(self) -> list[Process]:
+        """Everything that runs on this node."""
+        return [self.process, *(p.agent_process for p in self.pods.values() if p.agent_process is not None)]
+
+    def come_back(self, before: "Kubelet") -> None:
+        """After a reboot: the pods that were here begin another life, with their volumes."""
+        for body in self._world.api.all("pods"):
+            if body["spec"].get("nodeName") == self.name:
+                old = before.pods.get(body["metadata"]["uid"])
+                self._spawn(self._take_over_later(body, old.volume if old else None))
+
+    async def _take_over_later(self, body: Object, volume: Volume | None) -> None:
+        await self._pause((0.5, 1.5))
+        await self._world.api_way(self.name)
+        meta = body["metadata"]
+        there = self._world.api.get("pods", meta["namespace"], meta["name"])
+        if there is not None and there["metadata"]["uid"] == meta["uid"]:
+            self._take_over(there, volume)
+
+    # Statuses
+
+    def post_old_statuses(self) -> None:
+        """Tell the API server again what was true a while ago, and only then what is true now."""
+        for pod in self.pods.values():
+            if old := self._posted.get(pod.uid):
+                self._write_status(pod, old[0])
+                self._post(pod)
+
+    def _post(self, pod: LocalPod) -> None:
+        """Tell the API server how the pod is, soon; what changes meanwhile is told with it."""
+        if pod.uid not in self._posting:
+            self._posting.add(pod.uid)
+            self._spawn(self._post_later(pod))
+
+    async def _post_later(self, pod: LocalPod) -> None:
+        await asyncio.sleep(self._draw(self._world.latency.kubelet) + self.lag_s)
+        await self._world.api_way(self.name)
+        self._posting.discard(pod.uid)
+        self._write_current(pod)
+
+    async def _tell_status(self, pod: LocalPod) -> None:
+        """As the pod is now, whatever becomes of it meanwhile."""
+        status = self._status(pod)
+        await asyncio.sleep(self._draw(self._world.latency.kubelet) + self.lag_s)
+        await self._world.api_way(self.name)
+        self._write_status(pod, status)
+
+    def _status(self, pod: LocalPod) -> Object:
+        return pod.status(pod.body["metadata"]["creationTimestamp"])
+
+    def _write_current(self, pod: LocalPod) -> None:
+        status = self._status(pod)
+        self._write_status(pod, status)
+        self._posted[pod.uid] = [*self._posted.get(pod.uid, []), status][-4:]
+
+    def _write_status(self, pod: LocalPod, status: Object) -> None:
+        def change(there: Object) -> Object:
+            if there["metadata"]["uid"] != pod.uid:
+                return there
+            told = (there.get("status") or {}).get("conditions") or []
+            kept = [c for c in told if c["type"] not in ("PodScheduled", "AllContainersRestarting")]
+            return {**there, "status": {**status, "conditions": [*status["conditions"], *kept]}}
+
+        self._world.api.update(f"kubelet/{self.name}", "pods", *pod.key, change, subresource="status")
+
+    def _stamp(self) -> str:
+        return self._world.stamp()
+
+
+async def _call(function: Any) -> None:
+    function()

@@ -1,0 +1,171 @@
+"""S14, S16: nobody is stopped, and no attempt begun, without a cause that exists.
+
+What ground truth must show for the rank that a raise names, since the raise before it:
+    container-exit, fatal-signal, out-of-memory: its trainer ended by itself with another code than 0, or all its
+        containers were restarted and nobody had asked for it; or its pod was Failed
+    exit-not-observed: all its containers were restarted, unasked or after the last release
+    pod-failed, rejected-by-node: its pod was Failed
+    pod-gone: it has no pod; pod-leaving: it has none, or one that terminates
+    node-…: its node was ever unwell (facts.py)
+    start: there was no target; resumed: the gang was suspended
+People's hands on the pod since then, or a node that was ever unwell, excuse all of these. A Reset or a Ping must be for
+an attempt that has been the target.
+Not judged: rules that are not listed here; which exit code the cause's message tells; why pods are named later, at the
+same target.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from math import inf
+
+from fleetctl.rendezvous.messages import Ping, Reset
+from fleetctl.sim.journal import AgentHeard, Faulted, Restarting, TrainerEnded
+from fleetctl.sim.oracle import records
+from fleetctl.sim.oracle.facts import Facts, GangWrite
+from fleetctl.sim.oracle.findings import Findings
+
+ASKED_TO = 88
+"""The code with which an agent exits that was told to reset."""
+HARMLESS = frozenset({"api", "stale", "process"})
+
+Seen = defaultdict[tuple[str, int], float]
+"""By (gang's uid, rank), when it was last seen."""
+
+
+def _never() -> float:
+    return -inf
+
+
+class Causes:
+    def __init__(self, facts: Facts, findings: Findings) -> None:
+        self._facts = facts
+        self._findings = findings
+        self._failed: Seen = defaultdict(_never)
+        self._restarted: Seen = defaultdict(_never)
+        self._restarted_unasked: Seen = defaultdict(_never)
+        self._at_fault: defaultdict[int, float] = defaultdict(_never)
+        """By rank, when a fault named it last."""
+        self._meddled: defaultdict[int, float] = defaultdict(_never)
+        """By rank, when people laid hands on its pod last."""
+        self._released_at: dict[str, float] = {}
+
+    def trainer_ended(self, event: TrainerEnded) -> None:
+        pod = self._facts.pods.get(event.uid)
+        if pod is None:
+            return
+        if event.why == "itself" and event.exit_code != 0:
+            self._failed[pod.gang.uid, pod.rank] = event.at
+        elif event.why in ("restart", "pod"):
+            self._findings.looked("S14")
+            if HARMLESS.issuperset(self._facts.families):
+                self._findings.broken(
+                    "S14",
+                    event.at,
+                    f"{pod.gang}: the trainer of rank {pod.rank} was stopped ({event.why}) although no trainer, pod or "
+                    "node was ever at fault",
+                )
+
+    def restarting(self, event: Restarting) -> None:
+        pod = self._facts.pods.get(event.uid)
+        if pod is None:
+            return
+        who = pod.gang.uid, pod.rank
+        self._restarted[who] = event.at
+        # an agent may also exit with that code because a fault makes it
+        if event.exit_code != ASKED_TO or self._at_fault[pod.rank] >= pod.gang.raised_at:
+            self._restarted_unasked[who] = event.at
+
+    def faulted(self, event: Faulted) -> None:
+        named = dict.fromkeys(event.ranks, event.at)
+        self._at_fault.update(named)
+        if event.family == "people":
+            self._meddled.update(named)
+
+    # S16
+
+    def recorded(self, write: GangWrite) -> None:
+        if write.releases:
+            self._released_at[write.gang.uid] = write.event.at
+        rule = records.text(write.after.cause.get("rule"))
+        if not write.raises or rule not in _EVIDENCE:
+            return
+        self._findings.looked("S16")
+        if not self._is_excused(write) and not _EVIDENCE[rule](self, write):
+            told = records.text(write.after.cause.get("message")) or "no message"
+            self._findings.broken(
+                "S16",
+                write.event.at,
+                f"{write.gang}: attempt {write.after.target} began for a cause that does not exist ({rule}: {told})",
+            )
+
+    def heard(self, event: AgentHeard) -> None:
+        message, pod = event.message, self._facts.pods.get(event.uid)
+        if pod is None or not isinstance(message, Reset | Ping):
+            return
+        self._findings.looked("S16")
+        if message.attempt > pod.gang.highest_target:
+            self._findings.broken(
+                "S16",
+                event.at,
+                f"{pod.gang}: the agent of rank {pod.rank} heard a {type(message).__name__} for attempt "
+                f"{message.attempt}, but the target is {pod.gang.record.target}",
+            )
+
+    def _is_excused(self, write: GangWrite) -> bool:
+        rank = write.after.rank
+        if rank is None:
+            return False
+        pod = write.gang.latest.get(rank)
+        return self._meddled[rank] >= write.gang.raised_at or (pod is not None and pod.node in self._facts.unwell)
+
+    def _was_seen(self, what: Seen, write: GangWrite, since: float) -> bool:
+        rank = write.after.rank
+        return rank is not None and what[write.gang.uid, rank] >= since
+
+    def _container_ended(self, write: GangWrite) -> bool:
+        since = write.gang.raised_at
+        ended = self._was_seen(self._failed, write, since) or self._was_seen(self._restarted_unasked, write, since)
+        return ended or self._pod_failed(write)
+
+    def _all_restarted(self, write: GangWrite) -> bool:
+        since_release = self._released_at.get(write.gang.uid, write.gang.raised_at)
+        asked = self._was_seen(self._restarted, write, since_release)
+        return asked or self._was_seen(self._restarted_unasked, write, write.gang.raised_at)
+
+    def _pod_failed(self, write: GangWrite) -> bool:
+        pod = write.gang.latest.get(-1 if write.after.rank is None else write.after.rank)
+        return pod is not None and pod.failed
+
+    def _pod_is_gone(self, write: GangWrite) -> bool:
+        return write.after.rank is not None and write.after.rank not in write.gang.pods
+
+    def _pod_leaves(self, write: GangWrite) -> bool:
+        pod = write.gang.pods.get(-1 if write.after.rank is None else write.after.rank)
+        return self._pod_is_gone(write) or (pod is not None and pod.deleting)
+
+    def _node_is_unwell(self, write: GangWrite) -> bool:
+        return False  # else it had been excused
+
+    def _starts(self, write: GangWrite) -> bool:
+        return write.before.target == 0
+
+    def _resumes(self, write: GangWrite) -> bool:
+        return write.before.created_before > write.before.target
+
+
+_EVIDENCE: Mapping[str, Callable[[Causes, GangWrite], bool]] = {
+    "container-exit": Causes._container_ended,
+    "fatal-signal": Causes._container_ended,
+    "out-of-memory": Causes._container_ended,
+    "exit-not-observed": Causes._all_restarted,
+    "pod-failed": Causes._pod_failed,
+    "rejected-by-node": Causes._pod_failed,
+    "pod-gone": Causes._pod_is_gone,
+    "pod-leaving": Causes._pod_leaves,
+    "node-dead": Causes._node_is_unwell,
+    "node-deleted": Causes._node_is_unwell,
+    "node-leaving": Causes._node_is_unwell,
+    "node-out-of-service": Causes._node_is_unwell,
+    "start": Causes._starts,
+    "resumed": Causes._resumes,
+}

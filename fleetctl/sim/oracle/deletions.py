@@ -1,0 +1,87 @@
+"""S4, S6, S13: which pods a controller deletes, and whether it may.
+
+Not judged by S4: pods that are bound to no node; that terminate already, or carry DisruptionTarget; that the record
+gives up as created for an earlier attempt (suspend); of a gang that is being deleted; on a node that was ever unwell;
+of a rank that a fault of the family people named. If the limits were edited since the last raise, the loosest count.
+"""
+
+from fleetctl.sim.journal import Faulted
+from fleetctl.sim.oracle import records
+from fleetctl.sim.oracle.facts import Facts, Gang, PodWrite
+from fleetctl.sim.oracle.findings import Findings
+
+
+class Deletions:
+    def __init__(self, facts: Facts, findings: Findings) -> None:
+        self._facts = facts
+        self._findings = findings
+        self._meddled_with: set[int] = set()
+        """Ranks whose pods people laid hands on."""
+
+    def faulted(self, event: Faulted) -> None:
+        if event.family == "people":
+            self._meddled_with.update(event.ranks)
+
+    def written(self, write: PodWrite) -> None:
+        if write.event.verb != "delete" or write.gang is None:  # nobody's pod: S12
+            return
+        gang = write.gang
+        self._was_named(gang, write)
+        if not records.is_terminal(write.body):
+            self._is_overdue(gang, write)
+            self._is_below_ceiling(gang, write)
+
+    def _is_earlier(self, gang: Gang, write: PodWrite) -> bool:
+        return records.number(records.label(write.body, "attempt")) < gang.record.created_before
+
+    def _was_named(self, gang: Gang, write: PodWrite) -> None:
+        """S6: by uid, or by creation attempt, or a terminating orphan."""
+        self._findings.looked("S6")
+        orphan = (gang.deleting or gang.gone_at is not None) and records.is_deleting(write.body)
+        if orphan or gang.record.names(write.uid) or self._is_earlier(gang, write):
+            return
+        self._findings.broken(
+            "S6",
+            write.event.at,
+            f"{gang}: {write.event.actor} deleted pod {write.name} (uid {write.uid}), which the record does not name "
+            f"(target {gang.record.target}, released {gang.record.released})",
+        )
+
+    def _is_overdue(self, gang: Gang, write: PodWrite) -> None:
+        """S4."""
+        pod = self._facts.pods.get(write.uid)
+        if pod is None or not pod.node or pod.node in self._facts.unwell or pod.rank in self._meddled_with:
+            return
+        disrupted = records.is_true(records.conditions(write.body).get("DisruptionTarget"))
+        if disrupted or records.is_deleting(write.body) or gang.deleting or gang.gone_at is not None:
+            return
+        if self._is_earlier(gang, write):
+            return
+        self._findings.looked("S4")
+        is_new = records.number(records.label(write.body, "attempt")) > gang.record.released
+        limit_s = gang.loosest.recreate_s if is_new else gang.loosest.in_place_s
+        waited_s = write.event.at - max(gang.raised_at, pod.created_at)
+        if waited_s < limit_s:
+            self._findings.broken(
+                "S4",
+                write.event.at,
+                f"{gang}: {write.event.actor} deleted pod {write.name} on {pod.node}, where nothing is wrong, after "
+                f"{waited_s:.1f} s of the {limit_s} s it has",
+            )
+
+    def _is_below_ceiling(self, gang: Gang, write: PodWrite) -> None:
+        """S13. The share is of the most nodes the gang was on since the last raise, those judged bad included."""
+        accused = any(row.get("uid") == write.uid and row.get("bad") is True for row in gang.record.replacing)
+        if not accused:
+            return
+        self._findings.looked("S13")
+        bad = {records.text(row.get("node")) for row in gang.record.replacing if row.get("bad") is True}
+        nodes = max(gang.most_nodes, len(bad.union(gang.nodes)))
+        allowed = max(1, nodes * gang.loosest.ceiling_percent // 100)
+        if len(bad) > allowed:
+            self._findings.broken(
+                "S13",
+                write.event.at,
+                f"{gang}: {write.event.actor} deleted pod {write.name} for its node while {len(bad)} of {nodes} nodes "
+                f"are judged bad; {allowed} may be",
+            )

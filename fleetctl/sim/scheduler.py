@@ -1,0 +1,139 @@
+"""Binds pods to nodes one at a time, and marks nodes that stopped renewing their Leases: what kube-scheduler and the
+node lifecycle controller do, as far as it matters to gangs.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fleetctl.sim.journal import Object, Wrote
+
+if TYPE_CHECKING:
+    from fleetctl.sim.world import World
+
+BINDS_S = (0.005, 0.015)
+SORTS_S = 0.05
+TRIES_AGAIN_S = 1.0
+GRACE_S = 40.0
+"""A Lease that was not renewed for so long makes its node NotReady (kube-controller-manager's default is 50 s in 1.36,
+less what has passed since the last renewal)."""
+LOOKS_EVERY_S = 5.0
+UNREACHABLE = "node.kubernetes.io/unreachable"
+
+
+class Scheduler:
+    """Fills nodes one after the other, so that neighbours in rank are neighbours on a node."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._rng = world.stream("scheduler")
+        self._waiting: dict[tuple[str, str], str] = {}
+        """Unbound pods (namespace, name) and their uids, oldest first."""
+        self._on: dict[str, dict[str, None]] = {}
+        """By node, uids of the pods that take its room."""
+        self._work = asyncio.Event()
+
+    def changed(self, event: Wrote) -> None:
+        """Something was written."""
+        if event.plural == "nodes":
+            self._work.set()
+        elif event.plural == "pods":
+            pod = event.after or event.before
+            assert pod is not None  # noqa: S101  (a change has an object)
+            self._place(pod, gone=event.after is None)
+
+    def _place(self, pod: Object, *, gone: bool) -> None:
+        meta, node = pod["metadata"], pod["spec"].get("nodeName")
+        key = (meta["namespace"], meta["name"])
+        over = gone or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        if node:
+            room = self._on.setdefault(node, {})
+            if over:
+                room.pop(meta["uid"], None)
+                self._work.set()
+            else:
+                room[meta["uid"]] = None
+        elif over:
+            self._waiting.pop(key, None)
+        elif key not in self._waiting:
+            self._waiting[key] = meta["uid"]
+            self._work.set()
+
+    async def run(self) -> None:
+        """Bind what can be bound, until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            await self._world.api_way("control-plane")
+            await asyncio.sleep(SORTS_S)  # pods created together arrive together, and neighbours become neighbours
+            for key in sorted(self._waiting, key=lambda key: self._order(key)):
+                if key in self._waiting:
+                    await asyncio.sleep(BINDS_S[0] + (BINDS_S[1] - BINDS_S[0]) * self._rng.random())
+                    self._bind(key)
+            if self._waiting:
+                asyncio.get_running_loop().call_later(TRIES_AGAIN_S, self._work.set)
+
+    def _order(self, key: tuple[str, str]) -> tuple[str, int, tuple[str, str]]:
+        pod = self._world.api.get("pods", *key)
+        meta = pod["metadata"] if pod else {}
+        rank = (meta.get("labels") or {}).get("fleetctl.dev/rank", "")
+        return meta.get("creationTimestamp", ""), int(rank) if rank.isdecimal() else 0, key
+
+    def _bind(self, key: tuple[str, str]) -> None:
+        api = self._world.api
+        pod = api.get("pods", *key)
+        if pod is None or pod["spec"].get("nodeName"):
+            self._waiting.pop(key, None)
+            return
+        node = next((name for name in self._candidates(pod)), None)
+        if node is None:
+            api.update("scheduler", "pods", *key, _unschedulable, subresource="status")
+            return
+        self._waiting.pop(key, None)
+        api.update("scheduler", "pods", *key, lambda there: {**there, "spec": {**there["spec"], "nodeName": node}})
+
+    def _candidates(self, pod: Object) -> list[str]:
+        """The fullest node that has room and may take it, if there is one."""
+        avoided = _avoided(pod)
+        tolerated = {t.get("key") for t in pod["spec"].get("tolerations") or () if t.get("effect") != "NoExecute"}
+        best: tuple[int, str] | None = None
+        for name in self._world.node_names:
+            taken = len(self._on.get(name, ()))
+            if taken >= self._world.ranks_per_node or name in avoided or (best and taken <= best[0]):
+                continue
+            node = self._world.api.get("nodes", "", name)
+            if node is None or node["spec"].get("unschedulable"):
+                continue
+            if all(
+                t["effect"] == "PreferNoSchedule" or t["key"] in tolerated for t in node["spec"].get("taints") or ()
+            ):
+                best = taken, name
+        return [best[1]] if best else []
+
+
+def _avoided(pod: Object) -> set[str]:
+    """The nodes that the pod's required affinity excludes by name."""
+    required = ((pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ) or {}
+    fields = [f for term in required.get("nodeSelectorTerms") or () for f in term.get("matchFields") or ()]
+    return {v for f in fields if f["key"] == "metadata.name" and f["operator"] == "NotIn" for v in f["values"]}
+
+
+def _unschedulable(pod: Object) -> Object:
+    status = pod.get("status") or {}
+    told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node has room for it"}
+    others = [c for c in status.get("conditions") or () if c["type"] != "PodScheduled"]
+    return {**pod, "status": {**status, "conditions": [*others, told]}}
+
+
+async def watch_leases(world: "World") -> None:
+    """Mark nodes whose Leases stand still as NotReady, and those that move again as Ready."""
+    seen: dict[str, tuple[str, float]] = {}
+    while True:
+        await asyncio.sleep(LOOKS_EVERY_S)
+        now = world.now()
+        for name in world.node_names:
+            renewed = world.lease_of(name)
+            if name not in seen or seen[name][0] != renewed:
+                seen[name] = renewed, now
+            world.mark_node(name, ready=now - seen[name][1] < GRACE_S)

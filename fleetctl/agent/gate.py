@@ -26,7 +26,7 @@ class Gate:
         self._life_path = f"/life/{pod}".encode()
         self._life_id = life_id.encode()
         self._hold_s = hold_s
-        self._held: set[asyncio.StreamWriter] = set()
+        self._held: dict[asyncio.StreamWriter, None] = {}
         self.is_open = False
 
     def open(self) -> None:
@@ -65,7 +65,7 @@ class Gate:
 
     async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
         """503 after a while; None if `open` has answered by then, or nobody is there to be answered."""
-        self._held.add(writer)
+        self._held[writer] = None
         try:
             async with asyncio.timeout(self._hold_s):
                 await reader.read(1)  # returns when either side closes the connection
@@ -73,7 +73,7 @@ class Gate:
         except TimeoutError:
             return b"503 Service Unavailable"
         finally:
-            self._held.discard(writer)
+            self._held.pop(writer, None)
 
     async def listen(self, port: int) -> list[asyncio.Server]:
         """Listen on every address, of whichever IP versions the node has."""

@@ -216,7 +216,7 @@ class Cache:
             self._nodes_gone.discard(known.metadata.name)
         elif self._pods_on.get(known.metadata.name):
             self._nodes_gone.add(known.metadata.name)
-        for key in {self._gang_of_uid[pod.metadata.uid] for pod in self.pods_on(known.metadata.name)}:
+        for key in dict.fromkeys(self._gang_of_uid[pod.metadata.uid] for pod in self.pods_on(known.metadata.name)):
             self._dirty(key)
 
 

@@ -123,9 +123,9 @@ class LeaseWitness:
         forgotten = self._watched - watched
         self._watched, self._references = watched, frozenset(references)
         # without the references nothing is proven; of the others, those come first that the last look did not get to
-        longest_unasked = sorted(watched, key=lambda node: self._asked_at.get(node, -inf))
+        longest_unasked = sorted(watched, key=lambda node: (self._asked_at.get(node, -inf), node))
         await self._read_all([*references, *longest_unasked[:READS_A_LOOK]])
-        for node in (*watched, *forgotten):
+        for node in sorted(watched | forgotten):
             self._changed(node)
 
     async def _read_all(self, nodes: Sequence[str]) -> None:

@@ -104,7 +104,7 @@ class Reflector(Generic[T]):
         found = {_key(item): item for item in listing.items}
         self._version = listing.resource_version
         self.last_event_at = self._now()
-        for key in self.items.keys() - found.keys():
+        for key in sorted(self.items.keys() - found.keys()):
             self._remove(key)
         for item in listing.items:
             self._put(item)

@@ -136,7 +136,7 @@ class Rendezvous:
         self._beat_s = beat_s
         self._stream_limit = stream_limit
         self._sessions: dict[str, Session] = {}
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, None] = {}  # in their order, so that a run can be repeated
         self._accepted = 0
         self.statistics = Statistics()
 
@@ -231,7 +231,7 @@ class Rendezvous:
             return
         self._accepted += 1
         stream = _Stream(self._accepted, writer)
-        self._writers.add(writer)
+        self._writers[writer] = None
         self.statistics.streams += 1
         session = None
         try:
@@ -249,7 +249,7 @@ class Rendezvous:
         except (TimeoutError, EOFError, OSError):
             pass
         finally:
-            self._writers.discard(writer)
+            self._writers.pop(writer, None)
             self.statistics.streams -= 1
             writer.close()
             if session and session.stream is stream:

@@ -16,7 +16,7 @@ from fleetctl.stamps import rfc3339
 
 REFETCH_S = 10.0  # an unknown key id costs us one request in this time, however many strangers invent one
 RETRY_FETCH_S = 1.0
-LEEWAY_S = 60.0  # the API server signs by its own clock
+LEEWAY_S = 3600.0  # clocks may differ, and a token is worth nothing without its pod, which `admit` looks for
 _ALGORITHMS = ["RS256", "ES256"]
 
 

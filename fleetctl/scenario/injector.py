@@ -34,11 +34,11 @@ class Injector:
         self.last_at = 0.0
         """When the last fault began or ended."""
         self.under_way = 0
+        """How many steps wait for their moment, or for their end."""
         self._rng = world.stream("faults")
 
     async def carry_out(self, step: Step) -> None:
         """Hit what the step selects, one after the other, and undo it when its time is over."""
-        self.under_way += 1
         hit = self._selected(step)
         pause = step.spread / len(hit)
         ends = []
@@ -51,7 +51,6 @@ class Injector:
             for at, target, undo in ends:
                 await asyncio.sleep(max(0.0, at - self.world.now()))
                 self._end(step, target, undo)
-        self.under_way -= 1
 
     def _selected(self, step: Step) -> list[tuple[int, ...]]:
         """Each a group of ranks or nodes that is hit at once: all of them, unless they are spread over time."""

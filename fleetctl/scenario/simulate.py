@@ -5,6 +5,7 @@ Everything that judges or reports is a listener of the world's journal; nothing 
 
 import asyncio
 import gc
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,8 @@ def simulate(scenario: Scenario, seed: int, *, watch: Callable[[Event], None] | 
     """One run. `watch` is told every event as it happens. Never raises for what goes wrong inside: see `broken`."""
     began = time.perf_counter()
     run = _Run(scenario, seed, watch)
+    mistakes = _Mistakes(run.failures)
+    logging.getLogger("fleetctl").addHandler(mistakes)
     was_enabled = gc.isenabled()
     gc.disable()  # finalizers must not run at moments that differ from run to run
     broken = ""
@@ -43,10 +46,24 @@ def simulate(scenario: Scenario, seed: int, *, watch: Callable[[Event], None] | 
     try:
         run.world.end()
     finally:
+        logging.getLogger("fleetctl").removeHandler(mistakes)
         if was_enabled:
             gc.enable()
     outcome.wall_s = time.perf_counter() - began
     return outcome
+
+
+class _Mistakes(logging.Handler):
+    """What production code logs as a mistake of its own breaks the run, although the controller goes on."""
+
+    def __init__(self, failures: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._failures = failures
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            error = record.exc_info[1]
+            self._failures.append(f"{record.getMessage()}: {type(error).__name__}: {error}")
 
 
 class _Run:
@@ -83,17 +100,17 @@ class _Run:
         self.world.create_gang(self.body)
         for step in self.scenario.timeline:
             if step.at is not None:
+                self.injector.under_way += 1
                 self.world.loop.spawn(None, self._carry_out(step, step.at))
         planned = max(
             (s.at + s.after + (s.lasts or 0.0) for s in self.scenario.timeline if s.at is not None), default=0
         )
-        reached_at: float | None = None
         while not self.failures:
             await asyncio.sleep(LOOKS_EVERY_S)
             now = self.world.now()
-            done = not self.triggers.missed() and not self.injector.under_way and now > planned
-            reached_at = (reached_at or now) if done and self.expectations.reached(now) else None
-            if reached_at is not None and now >= max(reached_at, self._wrote_at) + quiet_s:
+            over = not self.triggers.missed() and not self.injector.under_way
+            calm_since = max(self._wrote_at, self.injector.last_at)
+            if over and now > calm_since + quiet_s and self.expectations.reached(now - quiet_s):
                 return
             if now > max(planned, self.injector.last_at) + end.within + quiet_s:
                 return
@@ -103,6 +120,7 @@ class _Run:
             self._wrote_at = event.at
 
     def _begin_soon(self, step: Step) -> None:
+        self.injector.under_way += 1  # from now on, also while it waits for its `after`
         self.world.loop.spawn(None, self._carry_out(step, 0.0))
 
     async def _carry_out(self, step: Step, at: float) -> None:
@@ -111,6 +129,8 @@ class _Run:
             await self.injector.carry_out(step)
         except LookupError as error:
             self.failures.append(f"{self.scenario.path}:{step.line}: {error}")
+        finally:
+            self.injector.under_way -= 1
 
     def why_broken(self) -> str:
         """What went wrong with the world itself."""

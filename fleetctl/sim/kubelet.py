@@ -275,6 +275,8 @@ class Kubelet:
         pod.phase = "Running"
         self._post(pod)
         attempt, world = pod.volume.attempt, self._world
+        if pod.rank < 0:
+            return  # it is nobody's rank
         world.journal.tell(
             TrainerStarted(
                 at=world.now(),
@@ -382,7 +384,7 @@ class Kubelet:
             )
 
     def _tell_end(self, pod: LocalPod, container: Container, why: Why) -> None:
-        if container is not pod.trainer:
+        if container is not pod.trainer or pod.rank < 0:
             return
         world = self._world
         world.journal.tell(

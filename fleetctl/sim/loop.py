@@ -155,7 +155,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Run this as part of a process (None: as part of the world, which is never frozen)."""
         context = contextvars.copy_context()
         context.run(CURRENT.set, process)
-        return self.create_task(work, name=name, context=context)
+        task = self.create_task(work, name=name, context=context)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            name = task.get_coro().__qualname__  # type: ignore[union-attr]
+            self.call_exception_handler({"message": f"{name} failed", "exception": error})
 
     def freeze(self, process: Process) -> None:
         process.frozen = True

@@ -302,5 +302,10 @@ class Network:
         for listener in [each for each in self._listeners.values() if each.process and each.process.host == host]:
             self.silence(listener)
 
+    def end(self) -> None:
+        """Nobody will say anything any more."""
+        for end in self._ends:
+            end._closing = end._lost = True
+
     def _of(self, process: Process) -> Iterator[End]:
         return iter([end for end in self._ends if end.process is process])

@@ -352,3 +352,4 @@ class World:
         self.journal.listeners.clear()
         self.api.on_change.clear()
         self.loop.wind_down()
+        self.network.end()

@@ -10,8 +10,8 @@ What ground truth must show for the rank that a raise names, since the raise bef
     start: there was no target; resumed: the gang was suspended
 People's hands on the pod since then, or a node that was ever unwell, excuse all of these. A Reset or a Ping must be for
 an attempt that has been the target.
-Not judged: rules that are not listed here; which exit code the cause's message tells; why pods are named later, at the
-same target.
+A rule that is not listed here is a violation until somebody lists it. Not judged: which exit code the cause's message
+tells; why pods are named later, at the same target.
 """
 
 from collections import defaultdict
@@ -87,10 +87,14 @@ class Causes:
         if write.releases:
             self._released_at[write.gang.uid] = write.event.at
         rule = records.text(write.after.cause.get("rule"))
-        if not write.raises or rule not in _EVIDENCE:
+        if not write.raises:
             return
         self._findings.looked("S16")
-        if not self._is_excused(write) and not _EVIDENCE[rule](self, write):
+        if rule not in _EVIDENCE:
+            self._findings.broken(
+                "S16", write.event.at, f"{write.gang}: nobody has told the oracle what evidence there is for {rule!r}"
+            )
+        elif not self._is_excused(write) and not _EVIDENCE[rule](self, write):
             told = records.text(write.after.cause.get("message")) or "no message"
             self._findings.broken(
                 "S16",

@@ -18,7 +18,7 @@ from fleetctl.cli import main as cli
 from fleetctl.cli import replay
 from fleetctl.scenario.model import Scenario
 from fleetctl.scenario.outcome import Outcome
-from fleetctl.sim.journal import Event, Faulted, ProcessChanged
+from fleetctl.sim.journal import Event, Faulted, ProcessChanged, Restarting
 
 SCENARIO = """\
 version: 1
@@ -58,6 +58,8 @@ def passes(scenario: Scenario, seed: int, *, watch: Watch = None) -> Outcome:
     if watch:
         watch(ProcessChanged(at=0.25, process="controller-0_1", what="leads"))
         watch(Faulted(at=3.0, fault="node_dark", family="node", phase="begins", text="node-1: goes dark"))
+        gang = ("default", "llm")
+        watch(Restarting(at=12.0, gang=gang, rank=1, uid="u", node="node-0", by="fleetctl-agent", exit_code=88))
     return of(scenario, seed, figures={"attempts": 1})
 
 
@@ -107,6 +109,7 @@ def test_one_run_is_told_as_it_happens_and_judged(
         "",
         "     0.2  controller-0 leads",
         "     3.0  FAULT  node-1: goes dark",
+        "    12.0  rank 1 restarts in place",
         "",
         "  figure    value  expected",
         "  attempts      1",
@@ -180,7 +183,7 @@ def test_the_trace_is_written_line_by_line(world: World, tmp_path: Path) -> None
     world(passes)
     assert fleetctl("replay", file(tmp_path), "--trace", tmp_path / "trace", "-o", "json") == 0
     lines = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["process leads", "fault begins"]
+    assert [line["event"] for line in lines] == ["process leads", "fault begins", "restarting"]
 
 
 def test_a_trace_that_cannot_be_written_is_told_before_anything_runs(
@@ -290,9 +293,10 @@ def test_ctrl_c_is_130(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 LONG = """\
-import sys
+import signal, sys
 sys.path[:0] = {path!r}
 import test_replay
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell started us in the background
 from fleetctl.cli import main, replay
 replay.simulate = test_replay.takes_long
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Telling:
             listener(event)
 
     def later(self, seconds: float) -> Self:
-        self.at = round(self.at + seconds, 6)
+        self.at = round(self.at + seconds, 9)
         return self
 
     # The API server
@@ -186,11 +186,13 @@ class Telling:
             )
         return self
 
-    def foreign_trainer(self) -> Self:
-        """The main container of a pod that is not the gang's starts and ends."""
+    def foreign_trainer(self, *, ends: bool = False) -> Self:
+        """The main container of a pod that is not the gang's starts, or ends."""
         whose: Any = {"gang": ("default", ""), "rank": -1, "attempt": 0, "uid": "x", "pod": "llm-0", "node": "node-0"}
-        self.tell(TrainerStarted(at=self.at, ticket="", **whose))
-        self.tell(TrainerEnded(at=self.at, exit_code=1, why="itself", **whose))
+        if ends:
+            self.tell(TrainerEnded(at=self.at, exit_code=1, why="itself", **whose))
+        else:
+            self.tell(TrainerStarted(at=self.at, ticket="", **whose))
         return self
 
     def restarts(self, *ranks: int, each_s: float = 0.0) -> Self:

@@ -157,3 +157,16 @@ def test_work_that_is_done_is_no_waste(telling: Telling) -> None:
 )
 def test_numbers_are_written_as_people_read_them(value: Number, text: str) -> None:
     assert number_text(value) == text
+
+
+@pytest.mark.parametrize("kind", ["Suspended", "Failed"])
+def test_a_gang_that_should_not_run_wastes_nothing(kind: str, telling: Telling) -> None:
+    telling.runs().fault("gang_edited").later(5).status(conditions={kind: "so it is"}).ends(
+        0, 1, 2, 3, why="pod"
+    ).later(9)
+    assert figures_of(telling)["wasted_rank_s"] == 0.0
+
+
+def test_a_gang_that_is_gone_keeps_the_attempt_it_came_to(telling: Telling) -> None:
+    telling.runs().recovers(2).deleted().later(5)
+    assert figures_of(telling)["attempts"] == 2

@@ -114,6 +114,17 @@ def test_trainers_that_end_are_told_by_why(why: str, text: str) -> None:
     assert told.since(4) == [f"10.0  {text}"]
 
 
+def test_a_reset_that_is_repeated_is_not_told_again() -> None:
+    told = (
+        Told(ranks=8).runs().later(7).heard(Reset(2), 0, 1).later(5).heard(Reset(2), 1, 2).later(5).heard(Reset(3), 0)
+    )
+    assert told.since(4) == [
+        "10.0  2 ranks (0-1) are told to restart in place",
+        "15.0  rank 2 is told to restart in place",
+        "20.0  rank 0 is told to restart in place",
+    ]
+
+
 def test_replaced_pods_are_followed_until_they_are_bound() -> None:
     told = Told(ranks=8).runs().later(7).raised(2, "node-1 is dead", scope="Node", new_pods=(2, 3))
     told.pod_deleted(2, 3).later(0.5).pod_gone(2, 3).later(0.1).pod_created(2, 3).bound(2, 3, to="node-9")
@@ -173,7 +184,7 @@ def test_what_holds_for_a_moment_longer_is_not_told_after_the_hold() -> None:
 
 
 def test_the_trainer_of_somebody_elses_pod_is_no_part_of_the_story() -> None:
-    told = Told(ranks=8).runs().later(7).foreign_trainer()
+    told = Told(ranks=8).runs().later(7).foreign_trainer().later(1).foreign_trainer(ends=True)
     assert told.since(4) == []
 
 

@@ -127,6 +127,19 @@ def test_l4_replaced_pods_may_cost_four_each():
     assert chatty(51).broken() == {"L4"}
 
 
+def test_l4_counts_faults_when_they_begin():
+    def chatty(times: int) -> History:
+        history = History().runs()
+        for _ in range(2):
+            history.fault("trainer_hangs", "pod").fault("trainer_hangs", "pod", phase="ends")
+        for number in range(times):
+            history.condition("Held", message=str(number))
+        return history.ends()
+
+    assert chatty(48).broken() == set()
+    assert chatty(49).broken() == {"L4"}
+
+
 def test_l4_is_not_judged_if_writes_had_to_be_repeated():
     history = History().runs().fault("conflicts", "api")
     for number in range(99):

@@ -66,6 +66,7 @@ def test_s4_does_not_judge_nodes_that_were_ever_unwell(why):
 def test_s4_our_own_taint_makes_no_node_unwell():
     history = gathers()
     history.node("node-1", taint="fleetctl.dev/quarantined")
+    history.wrote("nodes", None, {"metadata": {"name": "node-1"}, "spec": {}})  # and a new one says nothing yet
     assert gives_up(history).broken() == {"S4"}
 
 
@@ -363,7 +364,8 @@ def nodes_die(bad: int, **recovery: Any) -> History:
     history = History(ranks=20, recovery=recovery).runs().later(60)
     ranks = tuple(range(2 * bad))
     history.fault("node_killed", "node", nodes=tuple(f"node-{n}" for n in range(bad)))
-    history.raises("Node", "node-dead", 0, replacing=tuple(history.entry(rank) for rank in ranks))
+    if bad:
+        history.raises("Node", "node-dead", 0, replacing=tuple(history.entry(rank) for rank in ranks))
     for rank in ranks:
         history.delete_pod(rank, at_once=True)
     return history
@@ -374,6 +376,14 @@ def test_s13_nothing_is_deleted_above_the_ceiling():
     assert nodes_die(3).broken() == {"S13"}
     assert nodes_die(3, unhealthyCeiling="30%").broken() == set()
     assert "3 of 10 nodes are judged bad; 2 may be" in nodes_die(3).told()
+
+
+def test_s13_a_ceiling_that_was_lowered_a_moment_ago_may_not_have_been_heard():
+    history = nodes_die(0, unhealthyCeiling="30%")
+    history.fault("node_killed", "node", nodes=("node-0", "node-1", "node-2"))
+    history.raises("Node", "node-dead", 0, replacing=tuple(history.entry(rank) for rank in (0, 2, 4)))
+    history.edit_recovery(unhealthyCeiling="10%")
+    assert history.delete_pod(0, at_once=True).broken() == set()
 
 
 def test_s13_one_node_is_always_allowed():

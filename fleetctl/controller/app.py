@@ -129,6 +129,7 @@ class Controller:
         self._loops: dict[Key, GangLoop] = {}
         self._gang_tasks: asyncio.TaskGroup | None = None
         self._led_since: float | None = None
+        self._leadership_turned = asyncio.Event()
         self._elector = LeaseElector(
             connections.elector,
             namespace,
@@ -188,12 +189,10 @@ class Controller:
                 raise
 
     async def _work(self) -> None:
-        async with (
-            asyncio.TaskGroup() as tasks,
-            self._rendezvous.listening(None, self._settings.listen_port, self._authority.context),
-        ):
+        async with asyncio.TaskGroup() as tasks:
             self._gang_tasks = tasks
             tasks.create_task(self._cache.run())
+            tasks.create_task(self._attend_agents())
             tasks.create_task(self._authority.run(self._leads, self._all_gangs))
             tasks.create_task(self._witness.run())
             tasks.create_task(orphans.clear(self._client, self._cache, self._nodes, self._leads))
@@ -205,6 +204,20 @@ class Controller:
                 await asyncio.Event().wait()
             finally:
                 self._gang_tasks = None  # agents may still speak, but nobody begins anything any more
+
+    async def _attend_agents(self) -> None:
+        """Listen only while we lead: a thousand agents that look for the leader are sent on by the kernel, at once,
+        not by us, one TLS handshake each."""
+        await self._cache.synced()
+        while True:
+            await self._until(leading=True)
+            async with self._rendezvous.listening(None, self._settings.listen_port, self._authority.context):
+                await self._until(leading=False)
+
+    async def _until(self, *, leading: bool) -> None:
+        while self._elector.leading is not leading:
+            self._leadership_turned.clear()
+            await self._leadership_turned.wait()
 
     def is_ready(self) -> bool:
         """Whether everything was read once. A standby is ready too."""
@@ -219,6 +232,7 @@ class Controller:
 
     def _leadership_changed(self) -> None:
         self._led_since = asyncio.get_running_loop().time() if self._elector.leading else None
+        self._leadership_turned.set()
         if not self._elector.leading:
             self._rendezvous.dismiss_all()
         for loop in self._loops.values():

@@ -47,11 +47,11 @@ class Nodes:
             still_s=self._still_s(name) if silent else 0.0,
         )
 
-    def silent(self) -> list[str]:
+    def silent(self) -> set[str]:
         """The nodes that must be looked at; none while we do not lead."""
         if self._led_since() is None:
-            return []
-        return [name for name in self._cache.nodes_in_use() if self._is_silent(name)]
+            return set()
+        return {name for name in self._cache.nodes_in_use() if self._is_silent(name)}
 
     def others(self) -> Iterator[str]:
         """Nodes whose Leases show that the API server is not behind: first those that gangs use, then those ready."""

@@ -88,6 +88,8 @@ class _Stream:
     unanswered: set[Promise] = field(default_factory=set)  # pinged and not ponged: a stream loses no line, so no repeat
     proof: tuple[str, str] | None = None  # the life id that was asked for, and its pod's uid
     sent: dict[type, tuple[FromController, float]] = field(default_factory=dict)
+    heard_at: float = 0.0
+    silence: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -241,6 +243,8 @@ class Rendezvous:
                     raise ProtocolError("the first line is not a hello")
                 identity, superseded = await self._identify(hello)
             session = self._enter(stream, identity, hello, superseded=superseded)
+            stream.heard_at = _now()
+            self._watch_for_silence(session, stream, due=stream.heard_at)
             await self._listen(reader, stream, session)
         except _Dismiss as dismissal:
             self._say_last(writer, dismissal.message)
@@ -249,6 +253,8 @@ class Rendezvous:
         except (TimeoutError, EOFError, OSError):
             pass
         finally:
+            if stream.silence:
+                stream.silence.cancel()
             self._writers.pop(writer, None)
             self.statistics.streams -= 1
             writer.close()
@@ -257,7 +263,8 @@ class Rendezvous:
 
     async def _listen(self, reader: asyncio.StreamReader, stream: _Stream, session: Session) -> None:
         while True:
-            message = await self._hear(reader, stream, session)
+            message = await receive(reader)
+            stream.heard_at = _now()
             if session.stream is not stream:
                 return  # displaced
             if session.life.silent:
@@ -286,20 +293,22 @@ class Rendezvous:
                 case Bye():
                     self._change(session, leaving=True)
 
-    async def _hear(self, reader: asyncio.StreamReader, stream: _Stream, session: Session) -> Message | None:
-        """The next message. Two beats without one make the session silent, three end the stream."""
-        for beats in (SILENT_BEATS, GONE_BEATS - SILENT_BEATS):
-            try:
-                async with asyncio.timeout(beats * self._beat_s) as silence:
-                    return await receive(reader)
-            except TimeoutError:
-                if not silence.expired():
-                    raise
-            if session.stream is stream and not session.life.silent:
-                self._change(session, silent=True)
-        self.statistics.silent += 1
-        stream.writer.transport.abort()  # nobody is there to read a goodbye
-        raise TimeoutError
+    def _watch_for_silence(self, session: Session, stream: _Stream, due: float) -> None:
+        """Two beats without a message make the session silent, three end the stream. One timer looks again and again:
+        arming one for each message would cost more than the message. `due`: when this look was meant to be; if it is
+        late, it was us who slept, and what the agent said meanwhile is read first."""
+        if _now() > due + REPEAT_S:
+            stream.heard_at = _now()
+        quiet_s, silent_s, gone_s = _now() - stream.heard_at, SILENT_BEATS * self._beat_s, GONE_BEATS * self._beat_s
+        if quiet_s >= gone_s:
+            self.statistics.silent += 1
+            stream.writer.transport.abort()  # nobody is there to read a goodbye
+            return
+        if quiet_s >= silent_s and session.stream is stream and not session.life.silent:
+            self._change(session, silent=True)
+        again_in = (gone_s if quiet_s >= silent_s else silent_s) - quiet_s
+        due = _now() + again_in
+        stream.silence = asyncio.get_running_loop().call_at(due, self._watch_for_silence, session, stream, due)
 
     def _require_leadership(self) -> None:
         if not self._leading():

@@ -41,26 +41,24 @@ class Injector:
         """Hit what the step selects, one after the other, and undo it when its time is over."""
         hit = self._selected(step)
         pause = step.spread / len(hit)
-        ends = []
-        for number, target in enumerate(hit):
-            if number and pause:
-                await asyncio.sleep(pause)
-            undo = self._begin(step, target)
-            ends.append((self.world.now() + (step.lasts or 0.0), target, undo))
+        await asyncio.gather(*(self._hit(step, target, number * pause) for number, target in enumerate(hit)))
+
+    async def _hit(self, step: Step, target: tuple[int, ...], later_s: float) -> None:
+        await asyncio.sleep(later_s)
+        undo = self._begin(step, target)
         if step.lasts is not None:
-            for at, target, undo in ends:
-                await asyncio.sleep(max(0.0, at - self.world.now()))
-                self._end(step, target, undo)
+            await asyncio.sleep(step.lasts)
+            self._end(step, target, undo)
 
     def _selected(self, step: Step) -> list[tuple[int, ...]]:
         """Each a group of ranks or nodes that is hit at once: all of them, unless they are spread over time."""
         select, kind = step.select, type(step.fault)
         if kind.target == "none":
             return [()]
-        chosen = self._numbers(select, kind.target)
+        chosen = self._numbers(kind.name, select, kind.target)
         return [(number,) for number in chosen] if step.spread else [tuple(chosen)]
 
-    def _numbers(self, select: Select, target: f.Target) -> list[int]:
+    def _numbers(self, fault: str, select: Select, target: f.Target) -> list[int]:
         if select.any:
             return sorted(self._rng.sample(range(self._count(target)), select.any))
         if target == "ranks":
@@ -68,12 +66,9 @@ class Injector:
         if select.node_of is not None:
             found = self.world.local_pod(self.gang, select.node_of)
             if found is None:
-                raise LookupError(f"rank {select.node_of} is on no node when {self._name(select)} should begin")
+                raise LookupError(f"rank {select.node_of} is on no node when {fault} should begin")
             return [self.world.node_names.index(found[0].name)]
         return list(select.nodes)
-
-    def _name(self, select: Select) -> str:
-        return next(type(s.fault).name for s in self.scenario.timeline if s.select is select)
 
     def _count(self, target: f.Target) -> int:
         return self.scenario.world.gang.ranks if target == "ranks" else len(self.world.node_names)
@@ -162,7 +157,7 @@ class Injector:
         undo = self._trouble("crash_loop", ranks, (fault.exit_code, fault.after))
         for kubelet, pod in self._pods(ranks):
             if pod.trains:
-                self.world.loop.call_later(fault.after, kubelet.trainer_ended, pod, fault.exit_code)
+                self.world.crash_later(kubelet, pod, fault.exit_code, fault.after)
         return undo
 
     def trainer_hangs(self, fault: f.TrainerHangs, ranks: tuple[int, ...]) -> Undo:
@@ -387,7 +382,7 @@ class Injector:
     def pod_deleted(self, fault: f.PodDeleted, ranks: tuple[int, ...]) -> Undo:
         for name in self._names(ranks):
             if self.world.api.get("pods", self.gang[0], name) is not None:
-                grace_s = 0 if fault.force else int(fault.grace)
+                grace_s = 0 if fault.force else max(1, int(fault.grace))  # 0 would be by force
                 self.world.api.delete("somebody", "pods", self.gang[0], name, grace_s=grace_s)
         return None
 

@@ -102,17 +102,16 @@ class _Run:
             if step.at is not None:
                 self.injector.under_way += 1
                 self.world.loop.spawn(None, self._carry_out(step, step.at))
-        planned = max(
-            (s.at + s.after + (s.lasts or 0.0) for s in self.scenario.timeline if s.at is not None), default=0
-        )
         while not self.failures:
             await asyncio.sleep(LOOKS_EVERY_S)
             now = self.world.now()
-            over = not self.triggers.missed() and not self.injector.under_way
+            if self.injector.under_way:
+                continue
+            over = not self.triggers.missed()
             calm_since = max(self._wrote_at, self.injector.last_at)
             if over and now > calm_since + quiet_s and self.expectations.reached(now - quiet_s):
                 return
-            if now > max(planned, self.injector.last_at) + end.within + quiet_s:
+            if now > self.injector.last_at + end.within + quiet_s:
                 return
 
     def _note_write(self, event: Event) -> None:
@@ -134,7 +133,9 @@ class _Run:
 
     def why_broken(self) -> str:
         """What went wrong with the world itself."""
-        told = [*self.failures, *(_one_line(failure) for failure in self.world.loop.failures)]
+        loop = self.world.loop
+        lost = [{"message": "nobody asked for this error", "exception": error} for error in loop.lost_errors()]
+        told = [*self.failures, *(_one_line(failure) for failure in [*loop.failures, *lost])]
         return "; ".join(told[:3])
 
     def outcome(self, at: float, broken: str) -> Outcome:

@@ -156,6 +156,11 @@ class LocalPod:
         known = {"trainer": self.trainer, "agent": self.agent}
         return known.get(name) or next(c for c in (*self.regular, self.agent) if c.name == name)
 
+    def last_phase(self) -> Literal["Succeeded", "Failed"]:
+        """Of a pod whose containers will not run again: those that never ran have not succeeded."""
+        good = all(c.state == "terminated" and c.exit_code == 0 for c in self.regular)
+        return "Succeeded" if good else "Failed"
+
     def status(self, scheduled_at: str) -> Object:
         """`status` as the kubelet would post it now."""
         conditions = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": scheduled_at}]

@@ -51,6 +51,9 @@ class ControllerProcess:
         return alive and self.controller is not None and self.controller.is_ready()
 
     def start(self) -> None:
+        """Does nothing if it runs: somebody else was first."""
+        if self._starts and not self.process.killed:
+            return
         self._starts += 1
         self.identity = f"{self.name}_{self._starts}"
         self.process = Process(self.identity, "control-plane", self.identity)

@@ -21,11 +21,19 @@ class GarbageCollector:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._gone: asyncio.Queue[str] = asyncio.Queue()
+        self._all_gone: set[str] = set()
 
     def changed(self, event: Wrote) -> None:
         """Something was written."""
         if event.plural == "gangs" and event.after is None and event.before is not None:
-            self._gone.put_nowait(event.before["metadata"]["uid"])
+            uid = event.before["metadata"]["uid"]
+            self._all_gone.add(uid)
+            self._gone.put_nowait(uid)
+        elif event.plural in OWNED and event.before is None and event.after is not None and self._all_gone:
+            owners = [o["uid"] for o in event.after["metadata"].get("ownerReferences") or ()]
+            for uid in owners:
+                if uid in self._all_gone:  # whoever created it did not know yet
+                    self._gone.put_nowait(uid)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -47,6 +47,8 @@ class Kubelet:
         self._posting: set[str] = set()
         self._exits: dict[str, asyncio.Queue[Container | None]] = {}
         self._posted: dict[str, list[Object]] = {}
+        self._volumes: dict[str, Volume] = {}
+        """By pod uid, what was on its disk before the reboot."""
 
     # What the world tells it
 
@@ -97,14 +99,13 @@ class Kubelet:
                 pod.grace_s = float(there["metadata"].get("deletionGracePeriodSeconds") or 0)
                 self._exits[uid].put_nowait(None)
 
-    def _take_over(self, body: Object, volume: Volume | None = None) -> None:
+    def _take_over(self, body: Object) -> None:
         if (body.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             if body["metadata"].get("deletionTimestamp"):
                 self._confirm_deletion(body)
             return
         pod = LocalPod(body, self._world.new_ip())
-        if volume is not None:
-            pod.volume = volume
+        pod.volume = self._volumes.pop(pod.uid, pod.volume)
         self.pods[pod.uid] = pod
         self._exits[pod.uid] = asyncio.Queue()
         if body["metadata"].get("deletionTimestamp"):
@@ -165,6 +166,8 @@ class Kubelet:
                     await self._restart_all(pod, ended)
                     return
                 if ended is pod.agent:
+                    if gate is not None:
+                        gate.cancel()
                     await self._restart_agent_alone(pod)
                     gate = self._probing(pod)
                 elif all(c.state == "terminated" for c in pod.regular):
@@ -359,15 +362,14 @@ class Kubelet:
         self._sigterm_agent(pod)
         await asyncio.sleep(0.25)
         self._sigkill_agent(pod)
-        failed = any(c.exit_code for c in pod.regular)
-        pod.phase = "Failed" if failed else "Succeeded"
+        pod.phase = pod.last_phase()
 
     async def _terminate(self, pod: LocalPod) -> None:
         """The pod is to go: its containers get their grace, then the API server is told that they are gone."""
         if pod.phase not in ("Succeeded", "Failed"):
             await self._kill_all(pod, "pod", max(pod.grace_s, 0.0))
             self._sigkill_agent(pod)
-            pod.phase = "Failed" if any(c.exit_code for c in pod.regular) else "Succeeded"
+            pod.phase = pod.last_phase()
             self._post(pod)
             await self._pause(self._world.latency.kubelet)
         await self._world.api_way(self.name)
@@ -421,23 +423,23 @@ class Kubelet:
 
     def come_back(self, before: "Kubelet") -> None:
         """After a reboot: the pods that were here begin another life, with their volumes."""
+        self._volumes = {**before._volumes, **{pod.uid: pod.volume for pod in before.pods.values()}}
         for body in self._world.api.all("pods"):
             if body["spec"].get("nodeName") == self.name:
-                old = before.pods.get(body["metadata"]["uid"])
-                self._spawn(self._take_over_later(body, old.volume if old else None))
+                self._spawn(self._look_after_boot(body))
 
-    async def _take_over_later(self, body: Object, volume: Volume | None) -> None:
+    async def _look_after_boot(self, body: Object) -> None:
         await self._pause((0.5, 1.5))
-        await self._world.api_way(self.name)
-        meta = body["metadata"]
-        there = self._world.api.get("pods", meta["namespace"], meta["name"])
-        if there is not None and there["metadata"]["uid"] == meta["uid"]:
-            self._take_over(there, volume)
+        await self._notice(body["metadata"]["uid"], body)
 
     # Statuses
 
     def post_old_statuses(self) -> None:
         """Tell the API server again what was true a while ago, and only then what is true now."""
+        self._spawn(self._post_old())
+
+    async def _post_old(self) -> None:
+        await self._world.api_way(self.name)
         for pod in self.pods.values():
             if old := self._posted.get(pod.uid):
                 self._write_status(pod, old[0])
@@ -461,6 +463,8 @@ class Kubelet:
         await asyncio.sleep(self._draw(self._world.latency.kubelet) + self.lag_s)
         await self._world.api_way(self.name)
         self._write_status(pod, status)
+        if pod.restarting_since is None:
+            self._post(pod)  # it came so late that the truth may have been told before
 
     def _status(self, pod: LocalPod) -> Object:
         return pod.status(pod.body["metadata"]["creationTimestamp"])

@@ -110,7 +110,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, _Handle]] = []
         self._cancelled = 0
         self._numbers = itertools.count(1)
-        self._halted: dict[str, Process] = {}
+        self._halted: dict[Process, None] = {}
+        self._processes: dict[Process, None] = {}
         self._running = False
         self._closed = False
         self._generators: weakref.WeakValueDictionary[int, AsyncGenerator[Any, Any]] = weakref.WeakValueDictionary()
@@ -125,7 +126,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> _Handle:
-        handle = _Handle(callback, args, context or contextvars.copy_context(), None)
+        handle = _Handle(callback, args, contextvars.copy_context() if context is None else context, None)
         self._ready.append(handle)
         return handle
 
@@ -137,7 +138,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> _Handle:
-        handle = _Handle(callback, args, context or contextvars.copy_context(), self)
+        handle = _Handle(callback, args, contextvars.copy_context() if context is None else context, self)
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
 
@@ -166,18 +167,18 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def freeze(self, process: Process) -> None:
         process.frozen = True
-        self._halted[process.name] = process
+        self._halted[process] = None
 
     def thaw(self, process: Process) -> None:
         process.frozen = False
         if not process.killed:
-            self._halted.pop(process.name, None)
+            self._halted.pop(process, None)
             self._ready.extend(process.held)
             process.held = []
 
     def kill(self, process: Process) -> None:
         process.killed = True
-        self._halted[process.name] = process
+        self._halted[process] = None
 
     def _may_run(self, handle: _Handle) -> bool:
         process = handle.context.get(CURRENT)
@@ -206,7 +207,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def wind_down(self) -> None:
         """Cancel everything that has not ended, killed and frozen processes too, and let it end."""
-        for process in self._halted.values():
+        for process in self._halted:
             self._ready.extend(process.held)
         self._halted = {}
         for _ in range(_ROUNDS):
@@ -220,7 +221,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def _run_once(self) -> None:
         ready, halted = self._ready, self._halted
-        if not ready:
+        if not ready or (self._timers and self._timers[0][0] <= self._now):
             self._advance()
         for _ in range(len(ready)):
             handle = ready.popleft()
@@ -236,20 +237,20 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 self.call_exception_handler({"message": "a callback failed", "exception": error})
 
     def _advance(self) -> None:
-        """To the next moment at which something is due."""
+        """What is due becomes ready; if nothing is, time goes on to the next moment at which something is."""
         ready, timers = self._ready, self._timers
-        while not ready:
-            if not timers:
-                raise Deadlock("everything waits, and no timer is set")
-            when = timers[0][0]
-            while timers and timers[0][0] <= when:
+        while True:
+            while timers and timers[0][0] <= self._now:
                 handle = heapq.heappop(timers)[2]
                 if handle.over:
                     self._cancelled -= 1
                 else:
                     ready.append(handle)
-            if ready and when > self._now:
-                self._now = when
+            if ready:
+                return
+            if not timers:
+                raise Deadlock("everything waits, and no timer is set")
+            self._now = timers[0][0]
 
     # Tasks and futures
 
@@ -264,10 +265,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         _Task.__init__(task, coro, loop=self, name=name or "task", context=context)
         process = CURRENT.get() if context is None else context.get(CURRENT)
         if process is not None:
+            self._processes[process] = None
             process.tasks.append(task)
             if len(process.tasks) > 2 * _FEW:
-                process.tasks = [t for t in process.tasks if not t.done()]
+                process.tasks = [t for t in process.tasks if not t.done() or t._log_traceback]
         return task
+
+    def lost_errors(self) -> list[BaseException]:
+        """What tasks of processes raised and nobody has asked for: asyncio would complain of it when it forgets the
+        task, but these are kept."""
+        done = [task for process in self._processes for task in process.tasks if task.done() and task._log_traceback]
+        return [error for task in done if (error := task.exception())]
 
     def _generator_began(self, generator: AsyncGenerator[Any, Any]) -> None:
         self._generators[next(self._numbers)] = generator

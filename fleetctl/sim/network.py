@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 from fleetctl.sim.loop import CURRENT, Process, VirtualLoop
@@ -64,7 +64,7 @@ class End(asyncio.Transport):
         if self._lost or self.protocol is None or not self._reading or self._network.is_blocked(self):
             return
         now, inbox = self._network.loop.time(), self._inbox
-        while inbox and inbox[0][0] <= now and self._reading and not self._lost:
+        while inbox and inbox[0][0] <= now and self._reading and not self._closing:
             data = inbox.popleft()[1]
             if data is None:
                 self._other_has_closed()
@@ -161,10 +161,11 @@ class Network:
         self._random = rng.random
         self._shortest, self._spread = latency_s[0], latency_s[1] - latency_s[0]
         self._listeners: dict[tuple[str, int], Listener] = {}
-        self._ends: dict[End, None] = {}
+        self._ends: dict[Process | None, dict[End, None]] = {}
+        self._listening: dict[Process | None, dict[Listener, None]] = {}
         self._dark: set[str] = set()
         self._isolated: set[str] = set()
-        self._closed_ports: set[int] = set()
+        """Addresses of programs."""
         self._waiting: list[asyncio.Future[None]] = []
 
     def delay(self) -> float:
@@ -178,6 +179,7 @@ class Network:
         if at in self._listeners:
             raise OSError(f"address already in use: {address}:{port}")
         listener = self._listeners[at] = Listener(self, factory, CURRENT.get(), at)
+        self._listening.setdefault(listener.process, {})[listener] = None
         return listener
 
     def listener(self, address: str, port: int) -> Listener | None:
@@ -186,6 +188,7 @@ class Network:
     def silence(self, listener: Listener) -> None:
         if self._listeners.get(listener.at) is listener:
             del self._listeners[listener.at]
+            del self._listening[listener.process][listener]
 
     async def connect(self, factory: Factory, address: str, port: int) -> tuple[End, Any]:
         """A connection from the current process. Waits while the way is dark; raises Refused if nobody listens."""
@@ -195,7 +198,7 @@ class Network:
         while True:
             listener = self._listeners.get((address, port))
             there = listener.process.host if listener and listener.process else address
-            if not self._is_dark(here, there, port, process, listener.process if listener else None):
+            if not self._is_dark(here, there, process, listener.process if listener else None):
                 break
             light = self.loop.create_future()
             self._waiting.append(light)
@@ -204,11 +207,16 @@ class Network:
             raise Refused(f"connection refused by {address}:{port}")
         near, far = End(self, process, here, port), End(self, listener.process, there, port)
         near.other, far.other = far, near
-        self._ends[near] = self._ends[far] = None
+        for end in (near, far):
+            self._ends.setdefault(end.process, {})[end] = None
         context = listener.context.copy()
         far.protocol = context.run(listener.factory)
         context.run(far.protocol.connection_made, far)
-        await asyncio.sleep(self.delay())
+        try:
+            await asyncio.sleep(self.delay())
+        except asyncio.CancelledError:
+            self._hang_up(near)
+            raise
         near.protocol = factory()
         near.protocol.connection_made(near)
         near._receive()
@@ -224,21 +232,21 @@ class Network:
         return reader, asyncio.StreamWriter(cast(asyncio.WriteTransport, end), protocol, reader, self.loop)
 
     def forget(self, end: End) -> None:
-        self._ends.pop(end, None)
+        self._ends.get(end.process, {}).pop(end, None)
 
     # What can befall them
 
     def is_blocked(self, end: End) -> bool:
         """Whether nothing gets through to this end now."""
-        if not (self._dark or self._closed_ports or self._isolated):
+        if not (self._dark or self._isolated):
             return False
-        return self._is_dark(end.host, end.other.host, end.port, end.process, end.other.process)
+        return self._is_dark(end.host, end.other.host, end.process, end.other.process)
 
-    def _is_dark(self, one: str, other: str, port: int, *ends: Process | None) -> bool:
+    def _is_dark(self, one: str, other: str, *ends: Process | None) -> bool:
         if one == other:
             return False
-        cut = one in self._dark or other in self._dark or port in self._closed_ports
-        return cut or any(end is not None and end.name in self._isolated for end in ends)
+        cut = one in self._dark or other in self._dark
+        return cut or any(end is not None and end.address in self._isolated for end in ends)
 
     def reaches(self, one: str, other: str) -> bool:
         """Whether packets get from one host to the other."""
@@ -260,19 +268,11 @@ class Network:
         self._resume()
 
     def isolate(self, process: Process) -> None:
-        """Nothing gets to or from this program but within its own host."""
-        self._isolated.add(process.name)
+        """Nothing gets to or from this program's address but within its own host."""
+        self._isolated.add(process.address)
 
     def rejoin(self, process: Process) -> None:
-        self._isolated.discard(process.name)
-        self._resume()
-
-    def cut_port(self, port: int) -> None:
-        """Nothing gets to that port, on any host, from another one."""
-        self._closed_ports.add(port)
-
-    def heal_port(self, port: int) -> None:
-        self._closed_ports.discard(port)
+        self._isolated.discard(process.address)
         self._resume()
 
     def _resume(self) -> None:
@@ -280,32 +280,41 @@ class Network:
         for light in waiting:
             if not light.done():
                 light.set_result(None)
-        for end in list(self._ends):
+        for end in self._all():
             if not self.is_blocked(end):
                 end.resume()
 
     def died(self, process: Process) -> None:
         """The kernel closes what a program that is gone had open."""
-        for end in self._of(process):
-            if not end._closing:
-                end._closing = end._lost = True
-                end.other._send(None)
-            self.forget(end)
-        for listener in [each for each in self._listeners.values() if each.process is process]:
+        for end in list(self._ends.get(process, ())):
+            self._hang_up(end)
+        for listener in list(self._listening.get(process, ())):
             self.silence(listener)
+        self._drop(process)
+
+    def _hang_up(self, end: End) -> None:
+        if not end._closing:
+            end._closing = end._lost = True
+            end.other._send(None)
+        self.forget(end)
 
     def lost_power(self, host: str) -> None:
         """Everything on this host ends without a word; its peers hear nothing."""
-        for end in [e for e in self._ends if e.host == host]:
-            end._closing = end._lost = True
-            self.forget(end)
-        for listener in [each for each in self._listeners.values() if each.process and each.process.host == host]:
-            self.silence(listener)
+        for process in [p for p in (*self._ends, *self._listening) if p is not None and p.host == host]:
+            for end in self._ends.get(process, ()):
+                end._closing = end._lost = True
+            for listener in list(self._listening.get(process, ())):
+                self.silence(listener)
+            self._drop(process)
 
     def end(self) -> None:
         """Nobody will say anything any more."""
-        for end in self._ends:
+        for end in self._all():
             end._closing = end._lost = True
 
-    def _of(self, process: Process) -> Iterator[End]:
-        return iter([end for end in self._ends if end.process is process])
+    def _all(self) -> list[End]:
+        return [end for ends in self._ends.values() for end in ends]
+
+    def _drop(self, process: Process) -> None:
+        self._ends.pop(process, None)
+        self._listening.pop(process, None)

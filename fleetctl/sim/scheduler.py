@@ -131,6 +131,7 @@ async def watch_leases(world: "World") -> None:
     seen: dict[str, tuple[str, float]] = {}
     while True:
         await asyncio.sleep(LOOKS_EVERY_S)
+        await world.api_way("control-plane")
         now = world.now()
         for name in world.node_names:
             renewed = world.lease_of(name)

@@ -5,6 +5,7 @@ restart: a checkpoint every step.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 
 
@@ -72,7 +73,9 @@ class Training:
             self._since = _now()
             if self._runs_for_s is not None:
                 left = max(0.0, self._runs_for_s - self._done_s)
-                self._end = asyncio.get_running_loop().call_later(left, self._finish)
+                # nobody's: whoever told us of the last start may be frozen by then
+                nobody = contextvars.Context()
+                self._end = asyncio.get_running_loop().call_later(left, self._finish, context=nobody)
         elif not full and self._since is not None:
             self._done_s, self._since = self._trained_s(), None
             if self._end:

@@ -205,8 +205,17 @@ class World:
         if pod.gang in self.training:
             self.training[pod.gang].started(pod.uid, pod.volume.attempt, kubelet.name)
         if crash := self.troubles.applies("crash_loop", pod.rank):
-            exit_code, after_s = crash
-            self.loop.call_later(after_s, kubelet.trainer_ended, pod, exit_code)
+            self.crash_later(kubelet, pod, *crash)
+
+    def crash_later(self, kubelet: Kubelet, pod: LocalPod, exit_code: int, after_s: float) -> None:
+        """The trainer that runs there now will exit, if it still runs then."""
+        life = pod.volume.life_id
+
+        def crash() -> None:
+            if pod.volume.life_id == life:
+                kubelet.trainer_ended(pod, exit_code)
+
+        self.loop.call_later(after_s, crash)
 
     def trainer_ended(self, pod: LocalPod) -> None:
         if pod.gang in self.training:
@@ -309,6 +318,8 @@ class World:
     def boot_node(self, name: str) -> None:
         """It comes up again; its pods are still bound to it."""
         before = self.kubelets[name]
+        if not before.process.killed:
+            return  # two reboots, one inside the other, and the first has brought it up
         after = self.kubelets[name] = Kubelet(self, name)
         after.start()
         after.come_back(before)

@@ -47,7 +47,7 @@ def rejected_by_node(case: Case) -> Verdict | None:
 
 def pod_gone(case: Case) -> Verdict | None:
     """The pod of a rank that was released is not there any more."""
-    if case.member.pod is not None:
+    if case.member.pod is not None or case.gang.gathering:  # then it is made anyway
         return None
     return _recreate(case, "Unknown", "pod-gone", f"the pod of {case.who}, {case.member.pod_name}, is gone")
 

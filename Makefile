@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test check unit cluster-test cluster-test-long cluster cluster-down images image manifests bench-recovery lock clean
+.PHONY: help venv demo test check unit cluster-test cluster-test-long cluster cluster-down images image manifests bench-recovery bench-replay record-restart simulation lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help:  ## this list
 demo: venv  ## a thousand simulated ranks survive a fault, a dark machine and a crash of the controller
 	$(BIN)/fleetctl replay scenarios/demo.yaml
 
-test: check unit cluster-test  ## everything that must pass
+test: check unit simulation cluster-test  ## everything that must pass
 
 $(VENV)/installed: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fleetctl needs Python 3.11 or newer: make PYTHON=python3.x")'
@@ -32,6 +32,9 @@ check: venv  ## format, lint, types, import contracts
 
 unit: venv  ## unit, property and protocol tests
 	$(BIN)/pytest tests/unit
+
+simulation: venv  ## every scenario in the simulated cluster, and tests of the simulation's truth
+	$(BIN)/pytest tests/simulation
 
 cluster-test: venv  ## the tests on a real kind cluster; skipped, with the reason, where kind cannot run
 	tests/kind/test $(BIN)/pytest tests/cluster
@@ -62,6 +65,12 @@ manifests: venv  ## write manifests/crd.yaml and the scenarios' schema and table
 
 bench-recovery: cluster images  ## measure recoveries against the floor of this machine
 	tests/kind/enter $(BIN)/python tests/cluster/bench_recovery.py
+
+bench-replay: venv  ## measure how the cost of a simulated replay grows with the gang
+	$(BIN)/python tests/simulation/bench_replay.py
+
+record-restart: cluster images  ## record what real kubelets tell of a restart in place, for the simulation's test
+	tests/kind/enter $(BIN)/python tests/cluster/record_restart.py
 
 lock: venv  ## pin the dependencies anew
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.lock

@@ -28,7 +28,6 @@ from fleetctl.rendezvous.messages import (
 )
 
 CONNECT_S = 5.0
-BEAT_S = 5.0
 SILENT_BEATS = 3
 BACK_OFF_S = (0.1, 3.0)
 TRY_AGAIN_S = (0.2, 0.5)
@@ -46,6 +45,50 @@ class Keeper(Protocol):
 
 class _Restart(Exception):  # it is not an error
     """Every container of the pod must restart."""
+
+
+class _Pulse:
+    """Beats on a stream once it is told how often, and breaks it off when nothing was heard for three beats.
+
+    Two timers for a stream's whole life: one armed for each message would cost more than the message.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter, read_step: Callable[[], int | None]) -> None:
+        self.gave_up = False
+        self._writer = writer
+        self._read_step = read_step
+        self._loop = asyncio.get_running_loop()
+        self._beat_s = 0.0
+        self._next_beat: asyncio.TimerHandle | None = None
+        self._patience_s = CONNECT_S
+        self._heard_at = self._loop.time()
+        self._look = self._loop.call_at(self._heard_at + self._patience_s, self._listen)
+
+    def heard(self) -> None:
+        self._heard_at = self._loop.time()
+
+    def beat_every(self, beat_s: float) -> None:
+        self.stop()
+        self._beat_s, self._patience_s = beat_s, SILENT_BEATS * beat_s
+        self._next_beat = self._loop.call_later(beat_s, self._beat)
+        self._look = self._loop.call_at(self._heard_at + self._patience_s, self._listen)
+
+    def stop(self) -> None:
+        self._look.cancel()
+        if self._next_beat is not None:
+            self._next_beat.cancel()
+
+    def _beat(self) -> None:
+        self._writer.write(encode(Beat(self._read_step())))
+        self._next_beat = self._loop.call_later(self._beat_s, self._beat)
+
+    def _listen(self) -> None:
+        due = self._heard_at + self._patience_s
+        if self._loop.time() < due:
+            self._look = self._loop.call_at(due, self._listen)
+        else:
+            self.gave_up = True
+            self._writer.transport.abort()
 
 
 class Agent:
@@ -148,44 +191,38 @@ class Agent:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str, *, may_redirect: bool
     ) -> float:
         # Nothing waits for the stream to drain: a few small lines are all it can collect before it counts as silent.
-        loop = asyncio.get_running_loop()
-        beat_s, next_beat, give_up_at = BEAT_S, float("inf"), loop.time() + CONNECT_S
-        while True:
-            if loop.time() >= give_up_at:
+        pulse = _Pulse(writer, self._read_step)
+        try:
+            while True:
+                message = await receive(reader)
+                pulse.heard()
+                match message:
+                    case Welcome(beat_s):
+                        pulse.beat_every(max(beat_s, 0.1))
+                        self._say_once(f"welcomed by {where}")
+                    case BeatAck():
+                        self._failures = 0
+                    case NotLeader(address):
+                        if address and may_redirect:
+                            self._redirect = address
+                            return 0.0
+                        return self._back_off(f"{where} does not lead")
+                    case TryAgain(reason):
+                        self._say_once(f"{where} says try again: {reason}")
+                        low, high = TRY_AGAIN_S
+                        return low + (high - low) * self._chance()
+                    case Refused(reason):
+                        return self._back_off(f"refused by {where}: {reason}")
+                    case None:
+                        pass
+                    case _:
+                        self._carry_out(self._machine.on_message(message, self._boottime()), writer)
+        except EOFError:
+            if pulse.gave_up:
                 return self._back_off(f"{where} is silent")
-            if loop.time() >= next_beat:
-                writer.write(encode(Beat(self._read_step())))
-                next_beat = loop.time() + beat_s
-            try:
-                async with asyncio.timeout_at(min(next_beat, give_up_at)) as tick:
-                    message = await receive(reader)
-            except TimeoutError:
-                if not tick.expired():
-                    raise  # the kernel's ETIMEDOUT, not ours
-                continue
-            match message:
-                case Welcome():
-                    beat_s = max(message.beat_s, 0.1)
-                    next_beat = loop.time() + beat_s
-                    self._say_once(f"welcomed by {where}")
-                case BeatAck():
-                    self._failures = 0
-                case NotLeader(address):
-                    if address and may_redirect:
-                        self._redirect = address
-                        return 0.0
-                    return self._back_off(f"{where} does not lead")
-                case TryAgain(reason):
-                    self._say_once(f"{where} says try again: {reason}")
-                    low, high = TRY_AGAIN_S
-                    return low + (high - low) * self._chance()
-                case Refused(reason):
-                    return self._back_off(f"refused by {where}: {reason}")
-                case None:
-                    pass
-                case _:
-                    self._carry_out(self._machine.on_message(message, self._boottime()), writer)
-            give_up_at = loop.time() + SILENT_BEATS * beat_s
+            raise
+        finally:
+            pulse.stop()
 
     def _carry_out(self, actions: Iterable[Action], writer: asyncio.StreamWriter) -> None:
         """A file that cannot be written ends the agent (StateError): what was not kept must not be acknowledged."""

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE_S = 0.01
 """Messages of many agents arrive together; one look at the gang serves them all."""
-DEBOUNCE_S_PER_RANK = 0.00005
+DEBOUNCE_S_PER_RANK, LONGEST_DEBOUNCE_S = 0.0001, 0.25
 """A look at a large gang takes longer, and more of its agents speak within the time."""
 AGAIN_AFTER_ERROR_S = 1.0
 AGAIN_AFTER_REFUSAL_S = 5.0
@@ -131,7 +131,7 @@ class GangLoop:
         key = (seen.metadata.uid, seen.metadata.generation)
         if self._gang is None or self._gang[0] != key:
             self._gang = key, views.gang_view(seen)
-            self._debounce_s = DEBOUNCE_S + DEBOUNCE_S_PER_RANK * seen.spec.size
+            self._debounce_s = min(DEBOUNCE_S + DEBOUNCE_S_PER_RANK * seen.spec.size, LONGEST_DEBOUNCE_S)
         return self._gang[1]
 
     async def _decide(self, seen: GangObject, gang: Gang, writer: str) -> Plan:

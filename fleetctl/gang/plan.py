@@ -249,8 +249,11 @@ def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
     record = s.status.attempt
     if record.target == record.released:
         return {}
-    out = {}
+    out, coordinator = {}, s.members[s.gang.coordinator.rank]
+    to = coordinator.pod.uid if coordinator.pod else ""
     for member in s.members:
+        if member.at_barrier and (member is coordinator or (member.life and member.life.reaches == to)):
+            continue
         can_be_told = member.life is not None and member.life.connected
         key = (member.pod.uid if member.pod else "", member.at_barrier, can_be_told)
         before = memory.waiting.get(member.rank)

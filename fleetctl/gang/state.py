@@ -150,13 +150,13 @@ class Member:
 
     @cached_property
     def unremarkable(self) -> bool:
-        """Whether neither the pod nor its node shows anything that a diagnosis could follow from, time apart."""
+        """Whether neither the pod nor its node shows anything that a diagnosis could follow from, but for time, and for
+        a restart of all its containers."""
         pod, node = self.pod, self.node
         return (
             pod is not None
             and pod.phase in ("Pending", "Running")
             and not pod.deleting
-            and pod.restarting_since is None
             and all(container.ended is None for container in pod.containers)
             and (node is None or (node.exists and not node.silent and not node.taints))
         )

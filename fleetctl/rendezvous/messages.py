@@ -147,7 +147,7 @@ def encode(message: Message) -> bytes:
     fields = message._asdict()
     if isinstance(message, Hello) and message.promise is not None:
         fields["promise"] = message.promise._asdict()
-    return json.dumps({"type": _NAMES[type(message)], **fields}, separators=(",", ":")).encode() + b"\n"
+    return _to_json({"type": _NAMES[type(message)], **fields}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message | None:
@@ -160,7 +160,7 @@ def decode(line: bytes) -> Message | None:
 
 def _decode(line: bytes) -> Message | None:
     try:
-        value = json.loads(line.decode(), parse_constant=_no_such_number)
+        value = _from_json(line.decode())
     except (ValueError, RecursionError) as error:
         raise ProtocolError("a line that is not JSON") from error
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
@@ -229,6 +229,11 @@ _CHECKS: dict[Any, Callable[[object, str], object]] = {
 
 def _no_such_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
+
+
+# made once: json.loads and json.dumps would make them for every line
+_from_json = json.JSONDecoder(parse_constant=_no_such_number).decode
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class LineReader(Protocol):

@@ -29,7 +29,6 @@ from fleetctl.rendezvous.messages import (
     Bye,
     FromController,
     Hello,
-    Message,
     NotLeader,
     Ping,
     Pong,
@@ -299,15 +298,15 @@ class Rendezvous:
         late, it was us who slept, and what the agent said meanwhile is read first."""
         if _now() > due + REPEAT_S:
             stream.heard_at = _now()
-        quiet_s, silent_s, gone_s = _now() - stream.heard_at, SILENT_BEATS * self._beat_s, GONE_BEATS * self._beat_s
-        if quiet_s >= gone_s:
+        now, silent_at = _now(), stream.heard_at + SILENT_BEATS * self._beat_s
+        gone_at = stream.heard_at + GONE_BEATS * self._beat_s
+        if now >= gone_at:
             self.statistics.silent += 1
             stream.writer.transport.abort()  # nobody is there to read a goodbye
             return
-        if quiet_s >= silent_s and session.stream is stream and not session.life.silent:
+        if now >= silent_at and session.stream is stream and not session.life.silent:
             self._change(session, silent=True)
-        again_in = (gone_s if quiet_s >= silent_s else silent_s) - quiet_s
-        due = _now() + again_in
+        due = gone_at if now >= silent_at else silent_at
         stream.silence = asyncio.get_running_loop().call_at(due, self._watch_for_silence, session, stream, due)
 
     def _require_leadership(self) -> None:

@@ -4,6 +4,7 @@ Knows the cluster's keys and what a projected token looks like; nothing of gangs
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from fleetctl.stamps import rfc3339
 REFETCH_S = 10.0  # an unknown key id costs us one request in this time, however many strangers invent one
 RETRY_FETCH_S = 1.0
 LEEWAY_S = 3600.0  # clocks may differ, and a token is worth nothing without its pod, which `admit` looks for
+VERIFIED_KEPT = 20_000
 _ALGORITHMS = ["RS256", "ES256"]
 
 
@@ -42,8 +44,21 @@ class TokenVerifier:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetching = asyncio.Lock()
         self._fetch_again_at = float("-inf")
+        self._verified: dict[bytes, dict[str, Any]] = {}
 
     async def __call__(self, token: str) -> PodIdentity:
+        # A thousand agents that restart in place come back with the tokens that we have verified before.
+        digest = hashlib.sha256(token.encode()).digest()
+        if (claims := self._verified.get(digest)) is None:
+            claims = await self._verify(token)
+            if len(self._verified) >= VERIFIED_KEPT:
+                self._verified.clear()
+            self._verified[digest] = claims
+        self._check_times(claims)
+        return _pod(claims)
+
+    async def _verify(self, token: str) -> dict[str, Any]:
+        """What a genuine token of this cluster for us says; of when it is valid, only that it tells."""
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
         except (jwt.PyJWTError, RecursionError) as error:
@@ -62,12 +77,12 @@ class TokenVerifier:
             raise BadToken("the token was issued by another cluster") from error
         except jwt.PyJWTError as error:
             raise BadToken(f"the token does not verify against the cluster's keys ({type(error).__name__})") from error
-        self._check_times(claims)
         if claims["aud"] not in (self._audience, [self._audience]):
             raise BadToken(
                 f"the token's audience is not {self._audience!r} alone: set it in the pod's projected volume"
             )
-        return _pod(claims)
+        _pod(claims)
+        return claims
 
     def _check_times(self, claims: dict[str, Any]) -> None:
         expires, valid_from = claims["exp"], claims["nbf"]
@@ -108,6 +123,7 @@ class TokenVerifier:
         except (jwt.PyJWTError, FleetctlError, ValueError, OSError) as error:
             raise KeysUnavailable(f"the cluster's token keys cannot be read: {error}") from error
         self._keys = {key.key_id: key for key in keys if key.key_id}
+        self._verified.clear()  # a key may be gone
         self._fetch_again_at = now + REFETCH_S
 
 

@@ -140,7 +140,10 @@ class Kubelet:
     async def _live(self, pod: LocalPod) -> None:
         """One life of the pod's containers: until all restart, or all have ended, or the pod is to go."""
         exits = self._exits[pod.uid]
+        self._initialise(pod)
         await self._pause(self._world.latency.container_start)
+        if pod.deleting:
+            return
         pod.volume.begin_life(f"{self._rng.getrandbits(64):016x}", self._world.unix_time())
         pod.life.run(self._stamp())
         pod.life.end(0, self._stamp())
@@ -162,6 +165,8 @@ class Kubelet:
                 if ended is None or ended.state != "terminated":
                     continue  # the gate has opened, or this container runs again
                 await self._pause(NOTICES_S)
+                if pod.deleting:
+                    return
                 if ended.asks_for_restart_of_all():
                     await self._restart_all(pod, ended)
                     return
@@ -178,6 +183,14 @@ class Kubelet:
         finally:
             if gate is not None:
                 gate.cancel()
+
+    def _initialise(self, pod: LocalPod) -> None:
+        """The init containers are about to run."""
+        for container in (pod.agent, *pod.regular):
+            container.reason = "PodInitializing"
+        if pod.agent.restarts:
+            pod.phase = "Pending"
+            self._post(pod)
 
     async def _gate_opened(self, pod: LocalPod, exits: "asyncio.Queue[Container | None]") -> None:
         """The agent's startup probe has passed: the regular containers start, unless they run already."""
@@ -323,8 +336,9 @@ class Kubelet:
         stamp = self._stamp()
         for container in (pod.life, pod.agent, *pod.regular):
             container.restarted(stamp)
-        pod.restarting_since, pod.restarted_at, pod.phase = None, stamp, "Pending"
-        self._post(pod)
+        pod.restarting_since, pod.restarted_at = None, stamp
+        told = self._loop.spawn(self.process, self._tell_status(pod))
+        await asyncio.wait((told,), timeout=KILL_S)
 
     async def _kill_all(self, pod: LocalPod, why: Why, within_s: float) -> None:
         """SIGTERM to every container, SIGKILL to those that are still there after so long."""
@@ -370,8 +384,7 @@ class Kubelet:
             await self._kill_all(pod, "pod", max(pod.grace_s, 0.0))
             self._sigkill_agent(pod)
             pod.phase = pod.last_phase()
-            self._post(pod)
-            await self._pause(self._world.latency.kubelet)
+            await self._tell_status(pod)  # always before it goes
         await self._world.api_way(self.name)
         self._confirm_deletion(pod.body)
         self.pods.pop(pod.uid, None)

@@ -16,7 +16,6 @@ import contextvars
 import heapq
 import itertools
 import sys
-import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
@@ -114,7 +113,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._processes: dict[Process, None] = {}
         self._running = False
         self._closed = False
-        self._generators: weakref.WeakValueDictionary[int, AsyncGenerator[Any, Any]] = weakref.WeakValueDictionary()
         self.failures: list[dict[str, Any]] = []
         """What the exception handler was called with: a run that has any is broken."""
 
@@ -194,7 +192,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         hooks = sys.get_asyncgen_hooks()
         previous = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self._generator_began, finalizer=self._generator_lost)
+        sys.set_asyncgen_hooks(finalizer=self._generator_lost)
         self._running = True
         try:
             while not task.done():
@@ -216,8 +214,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 break
             for task in tasks:
                 task.cancel()
-            self.run_until_complete(asyncio.wait(tasks, timeout=_LAST_WORDS_S))
+            self.run_until_complete(self._last_words(tasks))
         self.close()
+
+    async def _last_words(self, tasks: list[asyncio.Task[Any]]) -> None:
+        await asyncio.wait(tasks, timeout=_LAST_WORDS_S)
+        others = asyncio.all_tasks(self) - {asyncio.current_task(self)}
+        if others:  # generators that they let go of, which close
+            await asyncio.wait(others, timeout=_LAST_WORDS_S)
 
     def _run_once(self) -> None:
         ready, halted = self._ready, self._halted
@@ -277,9 +281,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         done = [task for process in self._processes for task in process.tasks if task.done() and task._log_traceback]
         return [error for task in done if (error := task.exception())]
 
-    def _generator_began(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self._generators[next(self._numbers)] = generator
-
     def _generator_lost(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._closed:
             self.call_soon(self.create_task, generator.aclose())
@@ -306,10 +307,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         self._closed = True
-
-    async def shutdown_asyncgens(self) -> None:
-        for generator in list(self._generators.values()):
-            await generator.aclose()
 
     def get_debug(self) -> bool:
         return False

@@ -107,6 +107,7 @@ class World:
         self._scheduler = Scheduler(self)
         self._collector = GarbageCollector(self)
         self._ips = 0
+        self._stamp = (-1, "")
         self._api_down = False
         self._api_up: list[asyncio.Future[None]] = []
         self._leader = ""
@@ -122,7 +123,10 @@ class World:
         return EPOCH.timestamp() + self.now()
 
     def stamp(self) -> str:
-        return rfc3339(self.clock.now())
+        second = int(self.now())
+        if second != self._stamp[0]:
+            self._stamp = second, rfc3339(self.clock.now())
+        return self._stamp[1]
 
     def stream(self, name: str) -> random.Random:
         """Chance for one part."""
@@ -174,7 +178,8 @@ class World:
 
     def rendezvous_addresses(self) -> list[tuple[str, int]]:
         """Where the Service of the controllers leads now."""
-        return [(c.process.address, PORT) for c in self.controllers if c.ready]
+        ready = [c.process.address for c in self.controllers if c.ready]
+        return [(address, PORT) for address in ready if self.network.listener(address, PORT)]
 
     def coordinator_ip(self, pod: LocalPod) -> str:
         """Where the Service of that pod's coordinator leads now; empty if nowhere."""

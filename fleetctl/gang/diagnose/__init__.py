@@ -35,11 +35,14 @@ def diagnose(
 
 def _is_well(member: Member, gang: Circumstances, waited: Mapping[int, Seconds]) -> bool:
     """Whether no rule would have an answer: so it is with nearly all members, nearly always."""
+    pod, life = member.pod, member.life
+    if gang.gathering and pod is None:
+        return True
     if not member.unremarkable:
         return False
     if gang.gathering:
         return waited.get(member.rank, 0.0) < min(gang.in_place_deadline_s, gang.recreate_deadline_s)
-    return member.life is None or not member.life.waits
+    return (pod is None or pod.restarting_since is None) and (life is None or not life.waits)
 
 
 def _first_answer(case: Case) -> Verdict | None:

@@ -1,0 +1,55 @@
+"""How the cost of a replay grows with the gang: `make bench-replay`.
+
+The story of scenarios/demo.yaml at 256, 1,024 and 4,096 ranks, each in a fresh process: seconds of the simulation alone
+(without Python's start), peak memory, and both per rank. Before each, the time of ten million additions in the same
+interpreter: machines are shared, so read `additions`, the wall time in units of that loop.
+"""
+
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+DEMO = Path(__file__).parents[2] / "scenarios/demo.yaml"
+SIZES = (256, 1024, 4096)
+
+
+def additions_s() -> float:
+    """How fast this machine is just now."""
+    began, total = time.perf_counter(), 0
+    for number in range(10_000_000):
+        total += number
+    return time.perf_counter() - began
+
+
+def story(ranks: int) -> str:
+    """The demo, for a gang of that size: its times move with the time that creating the pods takes."""
+    text = DEMO.read_text().replace("ranks: 1024", f"ranks: {ranks}").replace("1,024", f"{ranks:,}")
+    text = text.replace("{rank: 417}", "{rank: 117}").replace("restarting: 417", "restarting: 117")
+    return text.replace("at: 25s", f"at: {ranks / 50 + 5:.0f}s")
+
+
+def one(ranks: int) -> None:
+    from fleetctl.scenario.load import parse
+    from fleetctl.scenario.simulate import simulate
+
+    unit = additions_s()
+    outcome = simulate(parse(story(ranks), str(DEMO)), 7)
+    if outcome.verdict != "pass":
+        sys.exit(f"{ranks} ranks: {outcome.broken} {outcome.unmet} {outcome.violations}")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"ranks={ranks} wall_s={outcome.wall_s:.1f} additions={outcome.wall_s / unit:.1f} "
+        f"ms_per_rank={1000 * outcome.wall_s / ranks:.1f} virtual_s={outcome.virtual_s:.0f} memory_mib={memory:.0f} "
+        f"(ten million additions: {unit:.2f} s)",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        one(int(sys.argv[1]))
+    else:
+        for size in SIZES:
+            subprocess.run([sys.executable, __file__, str(size)], check=True)

@@ -31,10 +31,10 @@ check: venv  ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 unit: venv  ## unit, property and protocol tests
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n auto tests/unit
 
 simulation: venv  ## every scenario in the simulated cluster, and tests of the simulation's truth
-	$(BIN)/pytest tests/simulation
+	$(BIN)/pytest -n auto --timeout 600 tests/simulation
 
 cluster-test: venv  ## the tests on a real kind cluster; skipped, with the reason, where kind cannot run
 	tests/kind/test $(BIN)/pytest tests/cluster

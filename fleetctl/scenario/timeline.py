@@ -306,8 +306,9 @@ class Timeline:
         target, released = after.get("target", 0), after.get("released", 0)
         named = {each["uid"]: each.get("rank", 0) for each in after.get("replacing") or ()}
         fresh = {rank for uid, rank in named.items() if uid not in {e["uid"] for e in before.get("replacing") or ()}}
-        if target > before.get("target", 0):
-            self._decided(event, f"attempt {target}: {(after.get('cause') or {}).get('message', '')}")
+        why, known = ((record.get("cause") or {}).get("message", "") for record in (after, before))
+        if target > before.get("target", 0) or (target > released and why != known):
+            self._decided(event, f"attempt {target}: {why}")
         elif released > before.get("released", 0):
             self._decided(event, f"attempt {released} is released: {_all(self._crew.size, 'trainer')} may run")
         elif after.get("writer") != before.get("writer") and after.get("writer"):

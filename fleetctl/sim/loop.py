@@ -25,11 +25,12 @@ R = TypeVar("R")
 BEGIN = 1000.0
 """Virtual time at which every loop starts; not 0, which some code takes for never."""
 _FEW = 10_000
+_STANDS_STILL = 100_000
 _LAST_WORDS_S, _ROUNDS = 60.0, 5
 
 
 class Deadlock(RuntimeError):
-    """Everything waits, and no timer is set."""
+    """Everything waits and no timer is set, or something goes on and on and time does not."""
 
 
 class Process:
@@ -113,6 +114,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._processes: dict[Process, None] = {}
         self._running = False
         self._closed = False
+        self._stands_since, self._rounds = 0.0, 0
         self.failures: list[dict[str, Any]] = []
         """What the exception handler was called with: a run that has any is broken."""
 
@@ -224,6 +226,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             await asyncio.wait(others, timeout=_LAST_WORDS_S)
 
     def _run_once(self) -> None:
+        if self._now > self._stands_since:
+            self._stands_since, self._rounds = self._now, 0
+        self._rounds += 1
+        if self._rounds > _STANDS_STILL:
+            raise Deadlock(f"time stands still: {_STANDS_STILL} rounds of callbacks at {self._now - BEGIN:.6f} s")
         ready, halted = self._ready, self._halted
         if not ready or (self._timers and self._timers[0][0] <= self._now):
             self._advance()

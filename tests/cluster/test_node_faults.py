@@ -169,6 +169,7 @@ def test_a_node_rebooted_in_five_seconds_comes_back_in_place() -> None:
         assert gang.attempt()["target"] == 2
 
 
+@pytest.mark.long  # its scenario is always replayed
 def test_two_nodes_lost_five_seconds_apart_are_one_restart_of_the_others() -> None:
     spec = {"recovery": {"unhealthyCeiling": "50%"}}
     with Gang("two", spec=spec) as gang, ExitStack() as stack:

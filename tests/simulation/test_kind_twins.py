@@ -1,4 +1,4 @@
-"""Every test on a real cluster has its twin among the scenarios, or a reason why it cannot have one (kind_twins.yaml)."""
+"""Every cluster test has its twin among the scenarios, or a reason why it cannot have one (kind_twins.yaml)."""
 
 import ast
 from pathlib import Path

@@ -98,11 +98,26 @@ def test_what_is_wrong_is_said_and_the_token_is_not(changes, reason):
 
 
 @in_virtual_time
-async def test_a_minute_of_skew_is_forgiven():
+async def test_an_hour_of_skew_is_forgiven_and_not_more():
     cluster = Cluster()
     token = cluster.token()
-    for moment in (NOW - timedelta(seconds=59), NOW + timedelta(seconds=3659)):
+    for moment in (NOW - timedelta(seconds=3599), NOW + timedelta(seconds=7199)):
         cluster.time = moment
+        await cluster.verify(token)
+    cluster.time = NOW + timedelta(seconds=7200)
+    with pytest.raises(BadToken, match="expired"):  # although it was verified before
+        await cluster.verify(token)
+
+
+@in_virtual_time
+async def test_a_token_that_was_verified_is_not_worth_more_than_its_key():
+    cluster = Cluster()
+    token = cluster.token()
+    await cluster.verify(token)
+    cluster.keys = {"key-2": ec.generate_private_key(ec.SECP256R1())}
+    await asyncio.sleep(10)
+    await cluster.verify(cluster.token(key_id="key-2"))  # which makes us read the keys anew
+    with pytest.raises(BadToken, match="does not publish"):
         await cluster.verify(token)
 
 

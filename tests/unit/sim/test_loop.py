@@ -417,3 +417,13 @@ def test_what_the_world_does_belongs_to_no_process(loop: VirtualLoop) -> None:
 
     assert loop.run_until_complete(whose()) == ""
     assert loop.run_until_complete(loop.spawn(None, whose())) == ""
+
+
+def test_a_program_that_keeps_itself_busy_at_one_moment_is_told_and_not_waited_for() -> None:
+    async def busy() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    loop = VirtualLoop()  # type: ignore[abstract]
+    with pytest.raises(Deadlock, match="time stands still"):
+        loop.run_until_complete(busy())

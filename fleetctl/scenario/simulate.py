@@ -27,10 +27,15 @@ STABLE_S = 5.0
 """An end that did not last for so long was none, whatever quiet is asked for."""
 
 
-def simulate(scenario: Scenario, seed: int, *, watch: Callable[[Event], None] | None = None) -> Outcome:
-    """One run. `watch` is told every event as it happens. Never raises for what goes wrong inside: see `broken`."""
+def simulate(
+    scenario: Scenario, seed: int, *, watch: Callable[[Event], None] | None = None, over_http: bool = False
+) -> Outcome:
+    """One run. `watch` is told every event as it happens. Never raises for what goes wrong inside: see `broken`.
+
+    `over_http`: with the real HTTP library between controllers and API server (sim/world.py).
+    """
     began = time.perf_counter()
-    run = _Run(scenario, seed, watch)
+    run = _Run(scenario, seed, watch, over_http=over_http)
     mistakes = _Mistakes(run.failures)
     logging.getLogger("fleetctl").addHandler(mistakes)
     was_enabled = gc.isenabled()
@@ -67,10 +72,12 @@ class _Mistakes(logging.Handler):
 
 
 class _Run:
-    def __init__(self, scenario: Scenario, seed: int, watch: Callable[[Event], None] | None) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, watch: Callable[[Event], None] | None, *, over_http: bool
+    ) -> None:
         self.scenario = scenario
         self.seed = seed
-        self.world = _world(scenario, seed)
+        self.world = _world(scenario, seed, over_http=over_http)
         self.body = gang_body(scenario)
         self.key = (NAMESPACE, scenario.world.gang.name)
         self.injector = Injector(self.world, scenario, self.key, self.body)
@@ -163,7 +170,7 @@ class _Run:
         )
 
 
-def _world(scenario: Scenario, seed: int) -> sim.World:
+def _world(scenario: Scenario, seed: int, *, over_http: bool) -> sim.World:
     wanted, of, latency = scenario.world, scenario.world.trainer, scenario.world.latency
     ranges = {name: (getattr(latency, name).low, getattr(latency, name).high) for name in latency.__struct_fields__}
     return sim.World(
@@ -178,6 +185,7 @@ def _world(scenario: Scenario, seed: int) -> sim.World:
             runs_for_s=of.runs_for,
             stops_in=(of.stops_in.low, of.stops_in.high),
         ),
+        over_http=over_http,
     )
 
 

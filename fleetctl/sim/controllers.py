@@ -5,10 +5,12 @@ Knows how such a process starts, crashes, freezes and stops; nothing of what a c
 
 import asyncio
 import contextlib
+import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fleetctl.controller.app import Connections, Controller, Settings, open_controller
+from fleetctl.kube.client import KubeClient
 from fleetctl.sim.journal import ProcessChanged
 from fleetctl.sim.loop import Process
 
@@ -63,11 +65,6 @@ class ControllerProcess:
     async def _run(self) -> None:
         world, actor = self._world, f"controller/{self.identity}"
         rng = world.stream(actor)
-        connections = Connections(
-            world.door.client(actor, rng),
-            world.door.client(f"{actor}/elector", rng),
-            world.door.client(f"{actor}/witness", rng),
-        )
         settings = Settings(
             namespace=NAMESPACE,
             agent_image="fleetctl:sim",
@@ -76,8 +73,19 @@ class ControllerProcess:
             health_port=0,
             identity=self.identity,
         )
-        self.controller = await open_controller(connections, self.clock, rng, NAMESPACE, settings)
-        await self.controller.run()
+        async with contextlib.AsyncExitStack() as stack:
+            connections = Connections(
+                *[await self._connect(stack, name, rng) for name in (actor, f"{actor}/elector", f"{actor}/witness")]
+            )
+            self.controller = await open_controller(connections, self.clock, rng, NAMESPACE, settings)
+            await self.controller.run()
+
+    async def _connect(self, stack: contextlib.AsyncExitStack, name: str, rng: random.Random) -> KubeClient:
+        if not self._world.over_http:
+            return self._world.door.client(name, rng)
+        client, close = await self._world.door.http_client(name, rng)
+        stack.push_async_callback(close)
+        return client
 
     def crash(self) -> None:
         """As by SIGKILL: nothing of it runs any more, and the kernel closes its connections."""

@@ -72,7 +72,11 @@ class Troubles:
 
 
 class World:
-    """A cluster of `nodes` nodes with room for `ranks_per_node` pods each."""
+    """A cluster of `nodes` nodes with room for `ranks_per_node` pods each.
+
+    `over_http`: the controllers reach the API server through the real HTTP library, over connections in memory; a run
+    takes longer then, and nothing else should differ.
+    """
 
     def __init__(
         self,
@@ -83,9 +87,11 @@ class World:
         controllers: int = 1,
         latency: Latency | None = None,
         trainer: Trainer | None = None,
+        over_http: bool = False,
     ) -> None:
         self.seed = seed
         self.ranks_per_node = ranks_per_node
+        self.over_http = over_http
         self.latency = latency or Latency()
         self.trainer = trainer or Trainer()
         self.loop = VirtualLoop()  # type: ignore[abstract]

@@ -421,7 +421,7 @@ def test_what_the_world_does_belongs_to_no_process(loop: VirtualLoop) -> None:
 
 def test_a_program_that_keeps_itself_busy_at_one_moment_is_told_and_not_waited_for() -> None:
     async def busy() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - it is the point
             await asyncio.sleep(0)
 
     loop = VirtualLoop()  # type: ignore[abstract]

@@ -10,13 +10,14 @@ goes on (containers.py). Knows nothing of gangs but the labels in the truth it t
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from fleetctl.sim.agents import PROBE_PORT, run_agent
 from fleetctl.sim.containers import Container, LocalPod, Volume
 from fleetctl.sim.journal import Object, Restarting, TrainerEnded, TrainerStarted
-from fleetctl.sim.loop import Process
+from fleetctl.sim.loop import CURRENT, Process
 
 if TYPE_CHECKING:
     from fleetctl.sim.world import World
@@ -38,6 +39,8 @@ class Kubelet:
     def __init__(self, world: "World", name: str) -> None:
         self.name = name
         self.process = Process(f"kubelet/{name}", name)
+        self._context = contextvars.copy_context()
+        self._context.run(CURRENT.set, self.process)
         self.pods: dict[str, LocalPod] = {}
         self.lag_s = 0.0
         """By how much every status is late."""
@@ -46,6 +49,7 @@ class Kubelet:
         self._rng = world.stream(f"kubelet/{name}")
         self._posting: set[str] = set()
         self._exits: dict[str, asyncio.Queue[Container | None]] = {}
+        """By pod, which of its containers ended; None: look, it is to go, or its gate has opened."""
         self._posted: dict[str, list[Object]] = {}
         self._volumes: dict[str, Volume] = {}
         """By pod uid, what was on its disk before the reboot."""
@@ -159,7 +163,7 @@ class Kubelet:
                 if gate is not None and gate.done():
                     gate = None
                     await self._gate_opened(pod, exits)
-                ended = await self._next_exit(exits, gate)
+                ended = await exits.get()
                 if pod.deleting:
                     return
                 if ended is None or ended.state != "terminated":
@@ -202,22 +206,6 @@ class Kubelet:
         await self._pause(self._world.latency.container_start)
         if exits.empty():  # else the agent is gone again, or the pod is to go
             self._start_regular(pod)
-
-    async def _next_exit(
-        self, exits: "asyncio.Queue[Container | None]", gate: "asyncio.Task[None] | None"
-    ) -> Container | None:
-        """The next container that ended; None: the pod is to go, or the gate has opened."""
-        if gate is None:
-            return await exits.get()
-        if not exits.empty():
-            return exits.get_nowait()
-        if not gate.done():
-            getting = asyncio.ensure_future(exits.get())
-            await asyncio.wait((getting, gate), return_when=asyncio.FIRST_COMPLETED)
-            if getting.done():
-                return getting.result()
-            getting.cancel()
-        return None
 
     def _start_agent(self, pod: LocalPod) -> None:
         world = self._world
@@ -279,6 +267,7 @@ class Kubelet:
                     answer = await reader.readuntil(b"\r\n\r\n")
                     if answer.startswith(b"HTTP/1.1 200"):
                         writer.close()
+                        self._exits[pod.uid].put_nowait(None)  # look
                         return
             if writer is not None:
                 writer.close()
@@ -462,10 +451,17 @@ class Kubelet:
         """Tell the API server how the pod is, soon; what changes meanwhile is told with it."""
         if pod.uid not in self._posting:
             self._posting.add(pod.uid)
-            self._spawn(self._post_later(pod))
+            delay = self._draw(self._world.latency.kubelet) + self.lag_s
+            self._loop.call_later(delay, self._post_now, pod, context=self._context)
 
-    async def _post_later(self, pod: LocalPod) -> None:
-        await asyncio.sleep(self._draw(self._world.latency.kubelet) + self.lag_s)
+    def _post_now(self, pod: LocalPod) -> None:
+        if self._world.api_is_reached(self.name):
+            self._posting.discard(pod.uid)
+            self._write_current(pod)
+        else:
+            self._spawn(self._post_once_reached(pod))
+
+    async def _post_once_reached(self, pod: LocalPod) -> None:
         await self._world.api_way(self.name)
         self._posting.discard(pod.uid)
         self._write_current(pod)

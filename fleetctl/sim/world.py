@@ -240,9 +240,13 @@ class World:
 
     # The API server, for those inside the cluster
 
+    def api_is_reached(self, host: str) -> bool:
+        """Whether the API server answers, and packets get there from this host."""
+        return not self._api_down and self.network.reaches(host, "api")
+
     async def api_way(self, host: str) -> None:
         """Returns once the API server can be reached from this host."""
-        while self._api_down or not self.network.reaches(host, "api"):
+        while not self.api_is_reached(host):
             if self._api_down:
                 up = self.loop.create_future()
                 self._api_up.append(up)

@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 BEGIN = 1000.0
 """Virtual time at which every loop starts; not 0, which some code takes for never."""
-_FEW = 10_000
+_FEW, _MANY_TASKS = 10_000, 2_000
 _STANDS_STILL = 100_000
 _LAST_WORDS_S, _ROUNDS = 60.0, 5
 
@@ -278,7 +278,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if process is not None:
             self._processes[process] = None
             process.tasks.append(task)
-            if len(process.tasks) > 2 * _FEW:
+            if len(process.tasks) > _MANY_TASKS:
                 process.tasks = [t for t in process.tasks if not t.done() or t._log_traceback]
         return task
 

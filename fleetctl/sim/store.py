@@ -13,7 +13,7 @@ import msgspec
 
 from fleetctl.sim.journal import Key, Object
 
-HISTORY = 20_000
+HISTORY = 5_000
 """Changes that are remembered, unless a store is told otherwise."""
 
 

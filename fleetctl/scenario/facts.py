@@ -68,6 +68,7 @@ class Crew:
                 if ranks.get(event.rank, ("",))[0] != event.uid or (event.why == "itself" and event.exit_code == 0):
                     return
                 del ranks[event.rank]
+                self._still.discard(event.rank)  # what has ended does not hang
                 if not ranks:
                     del self._ranks[event.attempt]
             case Faulted() if event.fault in STAND_STILL:

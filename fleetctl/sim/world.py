@@ -229,6 +229,7 @@ class World:
         self.loop.call_later(after_s, crash)
 
     def trainer_ended(self, pod: LocalPod) -> None:
+        self.wake_trainer(pod)  # what has ended does not hang
         if pod.gang in self.training:
             self.training[pod.gang].ended(pod.uid)
 

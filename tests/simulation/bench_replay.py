@@ -1,15 +1,19 @@
 """How the cost of a replay grows with the gang: `make bench-replay`.
 
 The story of scenarios/demo.yaml at 256, 1,024 and 4,096 ranks, each in a fresh process: seconds of the simulation alone
-(without Python's start), peak memory, and both per rank. Before each, the time of ten million additions in the same
-interpreter: machines are shared, so read `additions`, the wall time in units of that loop.
+(without Python's start), peak memory, and `look_ms`, the median of the controller's looks at the gang (views and plan).
+Before each, the time of ten million additions in the same interpreter: machines are shared, so read `additions`, the
+wall time in units of that loop.
 """
 
 import resource
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 DEMO = Path(__file__).parents[2] / "scenarios/demo.yaml"
 SIZES = (256, 1024, 4096)
@@ -30,10 +34,23 @@ def story(ranks: int) -> str:
     return text.replace("at: 25s", f"at: {ranks / 50 + 5:.0f}s")
 
 
+def timed(look: Callable[..., Awaitable[Any]], took: list[float]) -> Callable[..., Awaitable[Any]]:
+    async def wrapped(*arguments: Any) -> Any:
+        began = time.perf_counter()
+        decided = await look(*arguments)
+        took.append(time.perf_counter() - began)
+        return decided
+
+    return wrapped
+
+
 def one(ranks: int) -> None:
+    from fleetctl.controller.loop import GangLoop
     from fleetctl.scenario.load import parse
     from fleetctl.scenario.simulate import simulate
 
+    looks: list[float] = []
+    GangLoop._decide = timed(GangLoop._decide, looks)  # type: ignore[method-assign]
     unit = additions_s()
     outcome = simulate(parse(story(ranks), str(DEMO)), 7)
     if outcome.verdict != "pass":
@@ -42,6 +59,7 @@ def one(ranks: int) -> None:
     print(
         f"ranks={ranks} wall_s={outcome.wall_s:.1f} additions={outcome.wall_s / unit:.1f} "
         f"ms_per_rank={1000 * outcome.wall_s / ranks:.1f} virtual_s={outcome.virtual_s:.0f} memory_mib={memory:.0f} "
+        f"looks={len(looks)} look_ms={1000 * statistics.median(looks):.1f} "
         f"(ten million additions: {unit:.2f} s)",
         flush=True,
     )

@@ -3,9 +3,9 @@
 import copy
 from collections.abc import Callable
 
-from worlds import World, a_gang
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds import World, a_gang
 
 from fleetctl.gang.plan import plan
 

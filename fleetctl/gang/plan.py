@@ -431,10 +431,13 @@ def _gather(s: Snapshot, memory: Memory, step: attempt.Gather, situation: attemp
 
 def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tuple[str, ...]:
     service = f"Service {coordinator_service(s.gang)}, port {PROBE_PORT}"
+    # whoever was proven dead, and may be replaced, waits for nobody's word
+    replaced = {m.rank for m, verdict in situation.named if verdict.dead}
+    late = (m for m in s.members if memory.waited_s(m.rank, s.monotonic) >= SOON_S and m.rank not in replaced)
     waiting = (
         Waiting(m, memory.waited_s(m.rank, s.monotonic), service)
-        for m in s.members
-        if not (m.at_barrier and situation.reaches_coordinator(m)) and memory.waited_s(m.rank, s.monotonic) >= SOON_S
+        for m in late
+        if not (m.at_barrier and situation.reaches_coordinator(m))
     )
     coordinator_waits = not s.members[situation.coordinator].at_barrier
     found = obstacles((w for w in waiting if not (w.member.at_barrier and coordinator_waits)), s.zombies)

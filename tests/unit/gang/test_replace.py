@@ -700,3 +700,17 @@ def test_one_big_incident_is_paid_for_once() -> None:
     world.run(steps_max=40)
     assert world.status.attempt.released == 2
     assert sum(world.status.budgets.node.hours.values()) == 1
+
+
+def test_a_node_that_was_proven_dead_is_not_waited_for_any_more() -> None:
+    world = running_gang(4)
+    world.exits(rank=3, code=1)
+    world.carry_out(world.think().actions[0])  # the target is raised
+    world.dies("node-0", still_s=0.0)
+    world.think()
+    world.now += timedelta(seconds=31)
+    assert any(isinstance(a, WriteStatus) and a.status.holds("Held") for a in world.think().actions)
+    world.node("node-0", still_s=30.0)
+    world.carry_out(world.think().actions[0])  # its pods are named
+    assert {r.rank for r in world.status.attempt.replacing} == {0, 1}
+    assert not any(isinstance(a, WriteStatus) for a in world.think().actions)

@@ -6,12 +6,10 @@ Each safeguard is taken away by itself, and the scenario that shows that it is m
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fleetctl.controller.executor import Executor
 from fleetctl.gang import attempt
 from fleetctl.gang import plan as planning
 from fleetctl.scenario.load import load, parse
@@ -71,15 +69,6 @@ def test_a_pace_that_is_not_held_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_budget_that_is_not_kept_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning.budget, "spend", lambda spent, *_, **__: spent)
     assert "S8" in broken(run("container-exit"))
-
-
-def test_a_deletion_by_name_only_hits_the_wrong_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def by_name(self: Executor, gang: object, deletion: planning.Deletion) -> None:
-        await delete(self, gang, replace(deletion, uid="", version=""))  # type: ignore[arg-type]
-
-    delete = Executor._delete_pod
-    monkeypatch.setattr(Executor, "_delete_pod", by_name)
-    assert run("node-killed").verdict == "fail"
 
 
 def test_a_ceiling_that_nobody_heeds_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ gang at a time: one that is created again begins anew here.
 
 from collections.abc import Mapping
 
+from fleetctl.gang.pods import LABEL_RANK
 from fleetctl.sim.journal import Event, Faulted, Object, TrainerEnded, TrainerStarted, Wrote
 
 CONTROLLER = "controller/"
-LABEL_RANK = "fleetctl.dev/rank"
 
 STAND_STILL = frozenset(("node_dark", "node_frozen", "trainer_hangs"))
 """Faults under which a trainer may run and yet take no part: the others wait for it."""

@@ -17,6 +17,7 @@ from fleetctl.sim import troubles
 from fleetctl.sim.containers import LocalPod
 from fleetctl.sim.journal import Faulted, Key, Object
 from fleetctl.sim.kubelet import Kubelet
+from fleetctl.sim.lifecycle import merged
 from fleetctl.sim.world import World
 
 Undo = Callable[[], None] | None
@@ -420,19 +421,6 @@ class Injector:
 
         self.world.loop.spawn(None, take())
         return None
-
-
-def merged(spec: Object, patch: Any) -> Object:
-    """A JSON merge patch (RFC 7386)."""
-    out = dict(spec)
-    for key, value in patch.items():
-        if value is None:
-            out.pop(key, None)
-        elif isinstance(value, dict):
-            out[key] = merged(out.get(key) or {}, value)
-        else:
-            out[key] = value
-    return out
 
 
 def _is_write(request: Any, kind: str) -> bool:

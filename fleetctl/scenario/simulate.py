@@ -12,13 +12,14 @@ from typing import Any
 
 from fleetctl.scenario.expectations import Expectations
 from fleetctl.scenario.figures import Figures
-from fleetctl.scenario.injector import Injector, merged
+from fleetctl.scenario.injector import Injector
 from fleetctl.scenario.model import Scenario, Step
 from fleetctl.scenario.outcome import Outcome, Trace
 from fleetctl.scenario.timeline import Timeline
 from fleetctl.scenario.triggers import Triggers
 from fleetctl.sim import world as sim
 from fleetctl.sim.journal import Event, Object, Wrote
+from fleetctl.sim.lifecycle import merged
 from fleetctl.sim.oracle import Oracle
 
 NAMESPACE = "default"

@@ -6,11 +6,11 @@ A journal listener. It counts; what to do about it is simulate.py's.
 from collections import Counter
 from collections.abc import Callable
 
+from fleetctl.gang.pods import LABEL_RANK
 from fleetctl.scenario.model import Step, When
 from fleetctl.sim.journal import Event, Faulted, Object, Restarting, TrainerEnded, TrainerStarted, Wrote
 
 Happening = tuple[str, int | str]
-LABEL_RANK = "fleetctl.dev/rank"
 
 
 class Triggers:

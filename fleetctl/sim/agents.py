@@ -11,12 +11,11 @@ from fleetctl.agent.coordinator import Coordinator, Stream
 from fleetctl.agent.gate import Gate
 from fleetctl.agent.machine import Action, Machine
 from fleetctl.agent.session import Agent
+from fleetctl.gang.pods import PROBE_PORT
 from fleetctl.rendezvous.messages import LINE_LIMIT, Message, Ping, Prove, Release, Reset
 from fleetctl.sim.containers import LocalPod
 from fleetctl.sim.journal import AgentHeard, Journal
 from fleetctl.sim.network import Network
-
-PROBE_PORT = 28100
 
 
 class _Listening(Machine):

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fleetctl.agent.files import Memory
+from fleetctl.gang.pods import AGENT, LABEL_GANG, LABEL_RANK, LIFE
 from fleetctl.rendezvous.messages import Promised
 from fleetctl.sim.journal import Key, Object
-
-AGENT = "fleetctl-agent"
-LIFE = "fleetctl-life"
-LABELS = "fleetctl.dev"
 
 
 class Volume:
@@ -124,8 +121,8 @@ class LocalPod:
         self.body = body
         self.uid: str = meta["uid"]
         self.key: Key = (meta["namespace"], meta["name"])
-        self.gang: Key = (meta["namespace"], labels.get(f"{LABELS}/gang", ""))
-        self.rank = int(labels.get(f"{LABELS}/rank", "-1"))
+        self.gang: Key = (meta["namespace"], labels.get(LABEL_GANG, ""))
+        self.rank = int(labels.get(LABEL_RANK, "-1"))
         self.ip = ip
         self.volume = Volume()
         self.phase = "Pending"

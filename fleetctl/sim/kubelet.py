@@ -14,7 +14,8 @@ import contextvars
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
-from fleetctl.sim.agents import PROBE_PORT, run_agent
+from fleetctl.gang.pods import PROBE_PORT
+from fleetctl.sim.agents import run_agent
 from fleetctl.sim.containers import Container, LocalPod, Volume
 from fleetctl.sim.journal import Object, Restarting, TrainerEnded, TrainerStarted
 from fleetctl.sim.loop import CURRENT, Process
@@ -332,12 +333,8 @@ class Kubelet:
     async def _kill_all(self, pod: LocalPod, why: Why, within_s: float) -> None:
         """SIGTERM to every container, SIGKILL to those that are still there after so long."""
         takes = min(within_s, self._draw(self._world.trainer.stops_in))
-        if pod.trains:
-            self._sigterm_agent(pod)
-            await asyncio.sleep(takes)
-        else:
-            self._sigterm_agent(pod)
-            await asyncio.sleep(min(within_s, 0.25))
+        self._sigterm_agent(pod)
+        await asyncio.sleep(takes if pod.trains else min(within_s, 0.25))
         for container in pod.regular:
             if container.state == "running":
                 container.end(143 if takes < within_s else 137, self._stamp())

@@ -37,7 +37,6 @@ class End(asyncio.Transport):
         self._network = network
         self._inbox: deque[tuple[float, bytes | None]] = deque()
         """What is on its way to this end, and when it arrives; None: the other end has closed."""
-        self._last = 0.0
         self._unread = 0
         self._reading = True
         self._closing = False
@@ -53,7 +52,7 @@ class End(asyncio.Transport):
     def _send(self, data: bytes | None) -> None:
         """Put something on its way to this end."""
         network = self._network
-        arrives = self._last = max(self._last, network.loop.time() + network.delay())
+        arrives = network.loop.time() + network.delay()  # but never before what was sent earlier: see _receive
         self._inbox.append((arrives, data))
         if data:
             self._unread += len(data)

@@ -5,6 +5,7 @@ node lifecycle controller do, as far as it matters to gangs.
 import asyncio
 from typing import TYPE_CHECKING
 
+from fleetctl.gang.pods import LABEL_RANK
 from fleetctl.sim.journal import Object, Wrote
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Scheduler:
     def _order(self, key: tuple[str, str]) -> tuple[str, int, tuple[str, str]]:
         pod = self._world.api.get("pods", *key)
         meta = pod["metadata"] if pod else {}
-        rank = (meta.get("labels") or {}).get("fleetctl.dev/rank", "")
+        rank = (meta.get("labels") or {}).get(LABEL_RANK, "")
         return meta.get("creationTimestamp", ""), int(rank) if rank.isdecimal() else 0, key
 
     def _bind(self, key: tuple[str, str]) -> None:
@@ -84,15 +85,15 @@ class Scheduler:
         if pod is None or pod["spec"].get("nodeName"):
             self._waiting.pop(key, None)
             return
-        node = next((name for name in self._candidates(pod)), None)
-        if node is None:
+        node = self._node_for(pod)
+        if not node:
             api.update("scheduler", "pods", *key, _unschedulable, subresource="status")
             return
         self._waiting.pop(key, None)
         api.update("scheduler", "pods", *key, lambda there: {**there, "spec": {**there["spec"], "nodeName": node}})
 
-    def _candidates(self, pod: Object) -> list[str]:
-        """The fullest node that has room and may take it, if there is one."""
+    def _node_for(self, pod: Object) -> str:
+        """The fullest node that has room and may take it; empty if there is none."""
         avoided = _avoided(pod)
         tolerated = {t.get("key") for t in pod["spec"].get("tolerations") or () if t.get("effect") != "NoExecute"}
         best: tuple[int, str] | None = None
@@ -107,7 +108,7 @@ class Scheduler:
                 t["effect"] == "PreferNoSchedule" or t["key"] in tolerated for t in node["spec"].get("taints") or ()
             ):
                 best = taken, name
-        return [best[1]] if best else []
+        return best[1] if best else ""
 
 
 def _avoided(pod: Object) -> set[str]:

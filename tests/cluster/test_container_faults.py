@@ -12,7 +12,7 @@ def restarted_in_place_once(gang: Gang, fault: Callable[[], object], *, initiali
     prepared = len(gang.records("prepared"))
     fault()
     gang.running(attempt + 1)
-    after = gang.seen()
+    after = gang.seen_since(before)
     for rank in range(gang.ranks):
         was, now = before[rank], after[rank]
         assert (now.uid, now.node, now.ip) == (was.uid, was.node, was.ip)
@@ -57,9 +57,11 @@ def test_a_trainer_that_ignores_sigterm_is_restarted_all_the_same(fleet: None) -
         assert restarted_in_place_once(gang, lambda: gang.tell(5, "exit 1")) == "rank 5 exited 1"
 
 
-def test_two_faults_at_once_are_one_restart(gang: Gang) -> None:
+def test_two_faults_at_once_are_one_restart(article: Gang) -> None:
     cause = restarted_in_place_once(
-        gang, lambda: together([lambda: gang.tell(1, "exit 139"), lambda: gang.tell(5, "exit 1")])
+        article,
+        lambda: together([lambda: article.tell(1, "exit 139"), lambda: article.tell(5, "exit 1")]),
+        initialised=True,
     )
     assert cause in ("rank 1 exited 139 (SIGSEGV)", "rank 5 exited 1")
 

@@ -56,7 +56,7 @@ def recovered_once(gang: Gang, attempt: int, before: dict[int, Seen]) -> None:
     gang.running(attempt, within_s=90)
     time.sleep(2)
     assert (gang.attempt()["target"], gang.attempt()["released"]) == (attempt, attempt)
-    for rank, now in gang.seen().items():
+    for rank, now in gang.seen_since(before).items():
         was = before[rank]
         assert now.uid == was.uid
         assert now.restarts == {name: count + 1 for name, count in was.restarts.items()}, f"rank {rank}"

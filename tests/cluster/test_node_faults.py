@@ -43,7 +43,7 @@ ARRIVES_S = 8  # what would have been said in the meantime arrives
 def recovered(gang: Gang, attempt: int, before: dict[int, Seen], lost: set[int], within_s: float = 120) -> None:
     """All ranks run that attempt: the lost ones in new pods elsewhere, each other having restarted in place once."""
     gang.running(attempt, within_s)
-    now, bad = gang.seen(), {before[rank].node for rank in lost}
+    now, bad = gang.seen_since(before), {before[rank].node for rank in lost}
     for rank, was in before.items():
         if rank in lost:
             assert now[rank].uid != was.uid, f"rank {rank} kept its pod"

@@ -106,7 +106,7 @@ class End(asyncio.Transport):
         return self.other._unread if self._network.is_blocked(self) else 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return (self.other.host, self.other.port) if name == "peername" else default
+        return (self.other.host, self.other.port) if name == "peername" and not self._lost else default
 
     def pause_reading(self) -> None:
         self._reading = False
@@ -190,10 +190,11 @@ class Network:
             del self._listening[listener.process][listener]
 
     async def connect(self, factory: Factory, address: str, port: int) -> tuple[End, Any]:
-        """A connection from the current process. Waits while the way is dark; raises Refused if nobody listens."""
+        """A connection from the current process, once word has gone there and back. Waits while the way is dark; raises
+        Refused if nobody listens."""
         process = CURRENT.get()
         here = process.host if process else "world"
-        await asyncio.sleep(self.delay())
+        await asyncio.sleep(self.delay() + self.delay())
         while True:
             listener = self._listeners.get((address, port))
             there = listener.process.host if listener and listener.process else address
@@ -211,14 +212,8 @@ class Network:
         context = listener.context.copy()
         far.protocol = context.run(listener.factory)
         context.run(far.protocol.connection_made, far)
-        try:
-            await asyncio.sleep(self.delay())
-        except asyncio.CancelledError:
-            self._hang_up(near)
-            raise
         near.protocol = factory()
         near.protocol.connection_made(near)
-        near._receive()
         return near, near.protocol
 
     async def open_stream(
@@ -232,6 +227,8 @@ class Network:
 
     def forget(self, end: End) -> None:
         self._ends.get(end.process, {}).pop(end, None)
+        if end.other._lost:  # or they would keep each other for as long as the run lasts
+            del end.other.other, end.other
 
     # What can befall them
 

@@ -65,9 +65,8 @@ class Members:
 
     def __init__(self) -> None:
         self._gang: Gang | None = None
-        self._pods: dict[str, tuple[objects.Pod, state.Pod]] = {}
         self._nodes: dict[str, state.Node | None] = {}
-        self._members: dict[int, state.Member] = {}
+        self._known: dict[int, tuple[objects.Pod, state.Member]] = {}
 
     def of(
         self,
@@ -78,30 +77,27 @@ class Members:
     ) -> tuple[state.Member, ...]:
         """Every rank, with its pod (by name), the node that is on, and the life of that very pod (by uid)."""
         if self._gang is not gang:
-            self._gang, self._pods, self._members = gang, {}, {}
+            self._gang, self._known = gang, {}
         on = {name: node(name) for name in {pod.spec.node_name: None for pod in pods.values()} if name}
         self._nodes = {name: known if (known := self._nodes.get(name)) == seen else seen for name, seen in on.items()}
-        return tuple(self._member(slot, pods.get(slot.pod_name), life) for slot in gang.slots)
+        return tuple([self._member(gang, slot, pods.get(slot.pod_name), life) for slot in gang.slots])
 
-    def _member(self, slot: Slot, pod: objects.Pod | None, life: Callable[[str], state.Life | None]) -> state.Member:
-        view = self._view(slot.pod_name, pod) if pod else None
-        node, speaks = (self._nodes.get(view.node), life(view.uid)) if view else (None, None)
-        known = self._members.get(slot.rank)
-        if known is not None and known.pod is view and known.node is node and known.life is speaks:
+    def _member(
+        self, gang: Gang, slot: Slot, pod: objects.Pod | None, life: Callable[[str], state.Life | None]
+    ) -> state.Member:
+        if pod is None:
+            return state.Member(rank=slot.rank, pod_name=slot.pod_name, trainer=slot.trainer)
+        node, speaks = self._nodes.get(pod.spec.node_name), life(pod.metadata.uid)
+        seen, known = self._known.get(slot.rank) or (None, None)
+        same = seen is pod
+        if known is not None and same and known.node is node and known.life is speaks:
             return known
-        member = self._members[slot.rank] = state.Member(
+        view = known.pod if known is not None and same else pod_view(pod, gang.uid)
+        member = state.Member(
             rank=slot.rank, pod_name=slot.pod_name, trainer=slot.trainer, pod=view, node=node, life=speaks
         )
+        self._known[slot.rank] = pod, member
         return member
-
-    def _view(self, name: str, pod: objects.Pod) -> state.Pod:
-        known = self._pods.get(name)
-        if known is not None and known[0] is pod:
-            return known[1]
-        assert self._gang is not None  # noqa: S101  (only members of a gang have pods)
-        view = pod_view(pod, self._gang.uid)
-        self._pods[name] = pod, view
-        return view
 
 
 def members(

@@ -227,7 +227,7 @@ class Network:
 
     def forget(self, end: End) -> None:
         self._ends.get(end.process, {}).pop(end, None)
-        if end.other._lost:  # or they would keep each other for as long as the run lasts
+        if end._lost and end.other._lost:  # or they would keep each other for as long as the run lasts
             del end.other.other, end.other
 
     # What can befall them

@@ -37,7 +37,7 @@ def _dispatch(argv: list[str]) -> int:
     commands.add_parser("agent", help="the sidecar in each pod (the controller adds it)")
     commands.add_parser("crd", help="print the CustomResourceDefinition")
     _add_scenario(commands.add_parser("scenario", help="check scenario files, and tell what may be written in one"))
-    _add_replay(commands.add_parser("replay", help="try scenarios on a simulated cluster"))
+    _add_replay(commands.add_parser("replay", help="try scenarios on a simulated cluster, or on kind"))
     options = parser.parse_args(argv[1:])
     try:
         match options.command:
@@ -72,7 +72,13 @@ def _dispatch(argv: list[str]) -> int:
 def _add_replay(parser: "argparse.ArgumentParser") -> None:
     from pathlib import Path
 
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--nemesis",
+        action="store_true",
+        help="instead of files: random faults for a gang of 12 ranks, one after the other",
+    )
+    parser.add_argument("--faults", type=_count, metavar="N", help="so many of them (default: 10)")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=_whole, metavar="N", help="default: the file's")
     seeds.add_argument("--seeds", type=_seed_range, metavar="A..B", help="one run for each, both included")
@@ -81,6 +87,17 @@ def _add_replay(parser: "argparse.ArgumentParser") -> None:
         "--trace", type=Path, metavar="FILE", help="write every event of a single run there, JSON Lines"
     )
     parser.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one for each processor)")
+    parser.add_argument(
+        "--backend",
+        choices=["sim", "kind", "both"],
+        default="sim",
+        help="sim: in a simulated cluster; kind: on a real one, made for it; both: side by side (default: sim)",
+    )
+    kind = parser.add_argument_group("on kind")
+    kind.add_argument("--context", metavar="NAME", help="use this kind cluster (kind-NAME), and leave it there")
+    kind.add_argument("--keep", action="store_true", help="keep the cluster that is made")
+    kind.add_argument("--image", metavar="IMAGE", help="of fleetctl, if it is not deployed there (default: make image)")
+    kind.add_argument("--logs", type=Path, metavar="DIR", help="where to keep timeline and logs of a run that failed")
 
 
 def _whole(text: str) -> int:

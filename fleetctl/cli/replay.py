@@ -1,4 +1,5 @@
-"""`fleetctl replay FILE…`: runs scenarios in a simulated cluster, and tells how the gang took it.
+"""`fleetctl replay FILE…`: runs scenarios in a simulated cluster, and tells how the gang took it. On kind:
+replay_kind.py.
 
 Exit code: 0 all went as expected, 1 an expectation or an invariant failed, 2 a file or an option is wrong and nothing
 was run, 3 a run could not be made.
@@ -19,17 +20,21 @@ from fleetctl.scenario import report
 from fleetctl.scenario.load import ScenarioError, load
 from fleetctl.scenario.many import Run, run_all, silence
 from fleetctl.scenario.model import Scenario
+from fleetctl.scenario.nemesis import nemesis
 from fleetctl.scenario.outcome import Line, Outcome, Trace, not_run
 from fleetctl.scenario.simulate import simulate
 from fleetctl.scenario.timeline import Timeline
 from fleetctl.sim.journal import Event, Listener
 
 FAILED, USAGE, BROKEN = 1, 2, 3
+NEMESIS_FAULTS = 10
 
 
 def run(options: argparse.Namespace) -> int:
     """Replay what is asked for."""
     silence()
+    if bool(options.files) == options.nemesis or (options.faults and not options.nemesis):
+        return _wrong("name files to replay, or draw faults with --nemesis [--faults N]")
     scenarios = []
     for path in options.files:
         try:
@@ -38,7 +43,13 @@ def run(options: argparse.Namespace) -> int:
             print("\n".join(error.problems), file=sys.stderr)
     if len(scenarios) < len(options.files):
         return USAGE
-    runs = [(scenario, seed) for scenario in scenarios for seed in _seeds(options, scenario)]
+    runs = [(scenario, seed) for scenario in scenarios for seed in _seeds(options, scenario.seed)]
+    if options.nemesis:
+        runs = [(nemesis(seed, options.faults or NEMESIS_FAULTS), seed) for seed in _seeds(options, 1)]
+    if options.backend != "sim":
+        return _on_kind(runs, options)
+    if options.context or options.keep or options.image or options.logs:
+        return _wrong("--context, --keep, --image and --logs are for --backend kind or both")
     if options.trace and len(runs) > 1:
         return _wrong(f"--trace takes a single run, and these are {len(runs)}: name one file and one --seed")
     try:
@@ -54,6 +65,24 @@ def run(options: argparse.Namespace) -> int:
     return exit_code(outcomes)
 
 
+def _on_kind(runs: Sequence[Run], options: argparse.Namespace) -> int:
+    from fleetctl.cli import replay_kind
+    from fleetctl.kind.cluster import Unsuitable
+
+    elsewhere = [str(scenario.path) for scenario, _ in runs if "kind" not in scenario.backends]
+    if elsewhere:
+        return _wrong(
+            f"{', '.join(dict.fromkeys(elsewhere))}: not made for kind; backends: in the file says where it runs"
+        )
+    if options.trace or options.jobs:
+        return _wrong("--trace and --jobs are for --backend sim")
+    try:
+        return exit_code(replay_kind.run(runs, options))
+    except Unsuitable as error:
+        print(f"fleetctl replay: {error}", file=sys.stderr)
+        return BROKEN
+
+
 def exit_code(outcomes: Sequence[Outcome]) -> int:
     """The worst of them decides."""
     if any(outcome.broken for outcome in outcomes):
@@ -61,10 +90,10 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     return FAILED if any(outcome.verdict == "fail" for outcome in outcomes) else 0
 
 
-def _seeds(options: argparse.Namespace, scenario: Scenario) -> Sequence[int]:
+def _seeds(options: argparse.Namespace, default: int) -> Sequence[int]:
     if options.seeds is not None:
         return options.seeds  # type: ignore[no-any-return]
-    return (scenario.seed if options.seed is None else options.seed,)
+    return (default if options.seed is None else options.seed,)
 
 
 def _wrong(why: str) -> int:
@@ -92,6 +121,9 @@ def _one(run: Run, output: str, write: Callable[[bytes], object] | None) -> Outc
     print()
     _print(report.figures_table(scenario, outcome))
     print()
+    if scenario.drawn:
+        _print(report.by_fault([outcome]))
+        print()
     _print(report.problems(outcome))
     print(report.verdict(outcome))
     if outcome.verdict == "fail":

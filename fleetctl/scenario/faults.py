@@ -4,7 +4,7 @@ Knows nothing of how a fault is done: backends look at the type and read its fie
 order of the reference; a type's docstring is its description there.
 
 Add a fault: write its type, list it in FAULTS, teach a backend to do it, run `make manifests` for the schema and
-the tables of scenarios/README.md.
+the tables of scenarios/README.md. A backend that can do only a part of it says so in `problem_on`.
 """
 
 import signal as signals
@@ -20,6 +20,8 @@ Backend = Literal["sim", "kind"]
 
 SIM: tuple[Backend, ...] = ("sim",)
 EVERYWHERE: tuple[Backend, ...] = ("sim", "kind")
+
+ON_KIND = "on kind, one of this scenario's backends"
 
 ExitCode = Annotated[int, Meta(ge=0, le=255)]
 Signal = Literal[
@@ -42,6 +44,14 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Why these parameters do not go together, and the fix; empty if they do."""
         return ""
 
+    def problem_on(self, backend: Backend) -> str:
+        """Why this backend cannot do it with these parameters, and the fix; empty if it can."""
+        return ""
+
+
+def _agent_on_kind(container: ContainerName, backend: Backend) -> bool:
+    return backend == "kind" and container == "agent"
+
 
 # pod
 
@@ -53,7 +63,7 @@ class PodFault(Fault, frozen=True):
 
 
 class ContainerExit(PodFault, frozen=True):
-    """The container's process ends with this exit code, or by this signal."""
+    """The container's process ends with this exit code, or by this signal. On kind: the trainer's only."""
 
     name = "container_exit"
     exit_code: ExitCode = 1
@@ -68,12 +78,20 @@ class ContainerExit(PodFault, frozen=True):
     def problem(self) -> str:
         return "it has both exit_code and signal; leave one of them out" if self.signal and self.exit_code != 1 else ""
 
+    def problem_on(self, backend: Backend) -> str:
+        return f"an agent cannot exit so {ON_KIND}; use agent_exits" if _agent_on_kind(self.container, backend) else ""
+
 
 class OutOfMemory(PodFault, frozen=True):
-    """The kernel kills the container for its memory limit."""
+    """The kernel kills the container for its memory limit. On kind: the trainer only."""
 
     name = "out_of_memory"
     container: ContainerName = "trainer"
+
+    def problem_on(self, backend: Backend) -> str:
+        if not _agent_on_kind(self.container, backend):
+            return ""
+        return f"an agent cannot be brought to its memory limit {ON_KIND}; write container: trainer, or use agent_exits"
 
 
 class CrashLoop(PodFault, frozen=True):
@@ -109,7 +127,7 @@ class ContainerNeverReturns(PodFault, frozen=True):
 
 
 class PodEvicted(PodFault, frozen=True):
-    """The pod is marked as disrupted, and ended by Kubernetes."""
+    """The pod is marked as disrupted, and ended by Kubernetes. On kind: by EvictionByEvictionAPI only."""
 
     name = "pod_evicted"
     reason: Literal[
@@ -119,6 +137,11 @@ class PodEvicted(PodFault, frozen=True):
         "DeletionByPodGC",
         "TerminationByKubelet",
     ] = "EvictionByEvictionAPI"
+
+    def problem_on(self, backend: Backend) -> str:
+        if backend != "kind" or self.reason == "EvictionByEvictionAPI":
+            return ""
+        return f"{self.reason} cannot be had {ON_KIND}; leave reason out, it is EvictionByEvictionAPI then"
 
 
 # agent
@@ -131,7 +154,7 @@ class AgentFault(Fault, frozen=True):
 
 
 class AgentExits(AgentFault, frozen=True):
-    """The agent's process ends with this exit code."""
+    """The agent's process ends with this exit code. On kind it is killed and exits 137."""
 
     name = "agent_exits"
     exit_code: ExitCode = 1
@@ -276,9 +299,12 @@ class ProcessFault(Fault, frozen=True):
 
 
 class ControllerCrash(ProcessFault, frozen=True):
-    """The leading controller ends without a word, at once or around its next write of that kind, and starts again."""
+    """The leading controller ends without a word, at once or around its next write of that kind, and starts again. On
+    kind: at once only.
+    """
 
     name = "controller_crash"
+    backends = EVERYWHERE
     edge: Annotated[
         Literal["at_once", "before", "after"], Meta(description="before or after: of its next write, or at once")
     ] = "at_once"
@@ -286,6 +312,11 @@ class ControllerCrash(ProcessFault, frozen=True):
         Literal["status", "create", "delete", "any"], Meta(description="the write that before and after speak of")
     ] = "status"
     restart_after: Duration = 3.0
+
+    def problem_on(self, backend: Backend) -> str:
+        if backend != "kind" or self.edge == "at_once":
+            return ""
+        return f"it cannot be {self.edge} a write {ON_KIND}; leave edge and write out, it is at once then"
 
 
 class ControllerFrozen(ProcessFault, frozen=True):

@@ -4,6 +4,7 @@ A journal listener. Knows nothing of what is expected of a figure.
 """
 
 from collections import Counter
+from dataclasses import dataclass, field
 
 from fleetctl.rendezvous.messages import Reset
 from fleetctl.scenario.facts import CONTROLLER, Crew, conditions_of, holds, is_terminating, rank_of, record_of
@@ -41,20 +42,31 @@ COUNTED = (
 )
 
 
+@dataclass(slots=True)
+class Recovery:
+    """Of one raise of the target: the fault that had hit a trainer last ("": none since the release before), and what
+    was measured of it, by the figure's name."""
+
+    fault: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
 class Figures:
-    """Feed it every event; `finish` gives all figures by name.
+    """Feed it every event; `finish` gives all figures by name, `recoveries` has each of them.
 
     A recovery begins with a raise of the target that is not the start of the gang, nor its resumption. It counts from
     the last fault that had hit a trainer by then; a raise without one (a rank that crashes again) has no detect_s.
     """
 
     def __init__(self) -> None:
+        self.recoveries: list[Recovery] = []
         self._crew = Crew()
         self._counts: Counter[str] = Counter()
         self._worst: dict[str, float] = {}
         self._target = 0
         self._hit: float | None = None
         """When a fault hit a trainer last, unless the gang was released since."""
+        self._hit_by = ""
         self._recovers_from: float | None = None
         self._raised: float | None = None
         self._told: set[str] = set()
@@ -98,7 +110,7 @@ class Figures:
         if self._first_fault is None:
             self._first_fault = event.at
         if event.fault in HIT_TRAINERS:
-            self._hit = event.at
+            self._hit, self._hit_by = event.at, event.fault
 
     def _heard(self, event: AgentHeard) -> None:
         if (
@@ -160,6 +172,7 @@ class Figures:
     def _began(self, at: float) -> None:
         """A recovery, or another try of the one that is under way."""
         self._told, self._raised = set(), at
+        self.recoveries.append(Recovery(self._hit_by if self._hit is not None else ""))
         if self._hit is not None:
             self._measure("detect_s", at - self._hit)
         if self._recovers_from is None:
@@ -181,6 +194,7 @@ class Figures:
 
     def _measure(self, name: str, seconds: float) -> None:
         self._worst[name] = max(self._worst.get(name, 0.0), round(seconds, 3))
+        self.recoveries[-1].seconds[name] = round(seconds, 3)
 
 
 def number_text(value: Number) -> str:

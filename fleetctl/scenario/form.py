@@ -31,6 +31,9 @@ class When(Struct, frozen=True, kw_only=True):
     pod_created: Annotated[Index | None, Meta(description="a pod of this rank is created")] = None
     pod_deleted: Annotated[Index | None, Meta(description="the deletion of this rank's pod is asked for")] = None
     fault: Annotated[str | None, Meta(description="that fault of the timeline has begun")] = None
+    calm: Annotated[
+        Index | None, Meta(description="so many faults have begun, and the gang has run undisturbed for 4 s since")
+    ] = None
     occurrence: Annotated[HowMany, Meta(description="which time it is, counted from the beginning")] = 1
 
 

@@ -1,8 +1,8 @@
 """Loads a scenario file, or says everything that is wrong with it.
 
 Each problem is a line `FILE:LINE: reason; fix`. What a file may hold is told by `form.py`, how it is read by
-`reader.py`; that its parts fit each other is checked here (the head and the world), in `load_timeline.py` and in
-`load_expect.py`.
+`reader.py`; that its parts fit each other is checked here (the head and the world), in `load_timeline.py`, in
+`load_expect.py` and, if it is for kind too, in `load_kind.py`.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from yaml.nodes import Node
 from fleetctl.errors import GiveUp
 from fleetctl.scenario import form
 from fleetctl.scenario.load_expect import read_expect
+from fleetctl.scenario.load_kind import check_kind
 from fleetctl.scenario.load_timeline import Sizes, Timeline, some
 from fleetctl.scenario.model import VERSION, Scenario, World, default_nodes
 from fleetctl.scenario.reader import Keys, Reader
@@ -67,9 +68,12 @@ def _scenario(reader: Reader, root: Node, path: Path) -> Scenario | None:
     given = reader.plain(keys.nodes["policy"], "policy") if "policy" in keys.nodes else {}
     if reader.problems or world is None or expect is None:
         return None
-    return Scenario(
+    scenario = Scenario(
         **head, policy_given=given, backends=backends, world=world, timeline=steps, expect=expect, path=path
     )
+    if "kind" in backends:
+        check_kind(reader, root, scenario)
+    return scenario
 
 
 def _check_name(reader: Reader, keys: Keys, path: Path) -> None:

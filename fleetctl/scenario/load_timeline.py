@@ -128,6 +128,9 @@ class Timeline:
         fault = kind(**parameters)
         if problem := fault.problem():
             self._say(keys.nodes["with"], f"fault {kind.name}: {problem}")
+        for backend in self._backends:
+            if problem := fault.problem_on(backend):
+                self._say(keys.nodes["with"], f"fault {kind.name}: {problem}")
         return fault
 
     def _when(self, node: Node) -> When | None:

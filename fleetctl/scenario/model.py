@@ -30,6 +30,7 @@ WhenKind = Literal[
     "pod_created",
     "pod_deleted",
     "fault",
+    "calm",
 ]
 RANK_TRIGGERS: tuple[WhenKind, ...] = ("trainer_started", "trainer_ended", "restarting", "pod_created", "pod_deleted")
 
@@ -124,9 +125,12 @@ class KindCluster(Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=16, description="worker nodes")] = 4
 
 
+SPARE_NODES = 2
+
+
 def default_nodes(ranks: int, ranks_per_node: int) -> int:
     """As many nodes as the ranks need, and two to spare."""
-    return -(-ranks // ranks_per_node) + 2
+    return -(-ranks // ranks_per_node) + SPARE_NODES
 
 
 # the timeline
@@ -135,7 +139,8 @@ def default_nodes(ranks: int, ranks_per_node: int) -> int:
 class When(Struct, frozen=True, kw_only=True):
     """The `occurrence`-th time, counted from the beginning, that this happens.
 
-    `value`: the attempt (target, released), the condition's type, the rank, or the fault's name.
+    `value`: the attempt (target, released), the condition's type, the rank, the fault's name, or how many faults have
+    begun (calm).
     """
 
     kind: WhenKind
@@ -205,7 +210,7 @@ class Bound(Struct, frozen=True, kw_only=True):
 
 
 class NotJudged(Struct, frozen=True, kw_only=True):
-    """An invariant that is not judged, and why."""
+    """An invariant that is not judged in simulation, and why."""
 
     invariant: Invariant
     because: str
@@ -229,7 +234,8 @@ class Expect(Struct, frozen=True, kw_only=True):
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
-    """A scenario file. `policy_given`: the policy as it stands there, for the Gang's spec.recovery."""
+    """A scenario file. `policy_given`: the policy as it stands there, for the Gang's spec.recovery. `drawn`: the
+    arguments of `fleetctl replay` that draw it, if it is no file."""
 
     version: int = VERSION
     name: str
@@ -243,3 +249,4 @@ class Scenario(Struct, frozen=True, kw_only=True):
     timeline: tuple[Step, ...] = ()
     expect: Expect
     path: Path
+    drawn: tuple[str, ...] = ()

@@ -13,9 +13,11 @@ import msgspec
 
 from fleetctl.gang.state import ranges
 from fleetctl.scenario.facts import record_of
-from fleetctl.scenario.figures import Number
+from fleetctl.scenario.faults import Backend
+from fleetctl.scenario.figures import Number, Recovery
 from fleetctl.sim.journal import (
     AgentHeard,
+    Calmed,
     Event,
     Faulted,
     Listed,
@@ -33,7 +35,7 @@ Level = Literal["fact", "decision", "fault", "violation"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Of the story of a run. `at` is in seconds of virtual time; `actor` is who did it."""
+    """Of the story of a run. `at` is in seconds since it began; `actor` is who did it."""
 
     at: float
     actor: str
@@ -44,7 +46,8 @@ class Line:
 @dataclass
 class Outcome:
     """What came of one run. `unmet`: one sentence for each expectation that was not met. `broken`: why the world itself
-    failed, so that nothing can be said of the gang; empty if it did not."""
+    failed, so that nothing can be said of the gang; empty if it did not. `virtual_s`: how long the run was, on kind in
+    real seconds. `trace_hash`: of simulated runs only."""
 
     scenario: str
     seed: int
@@ -57,11 +60,13 @@ class Outcome:
     broken: str = ""
     figures: dict[str, Number] = field(default_factory=dict)
     story: list[Line] = field(default_factory=list)
+    backend: Backend = "sim"
+    recoveries: list[Recovery] = field(default_factory=list)
 
 
-def not_run(scenario: str, seed: int, why: str) -> Outcome:
+def not_run(scenario: str, seed: int, why: str, backend: Backend = "sim") -> Outcome:
     """Of a run that did not take place."""
-    return Outcome(scenario, seed, "fail", wall_s=0.0, virtual_s=0.0, trace_hash="", broken=why)
+    return Outcome(scenario, seed, "fail", wall_s=0.0, virtual_s=0.0, trace_hash="", broken=why, backend=backend)
 
 
 class Trace:
@@ -157,6 +162,10 @@ def _process(e: ProcessChanged) -> Object:
     return {"at": round(e.at, 6), "event": f"process {e.what}", "process": e.process}
 
 
+def _calmed(e: Calmed) -> Object:
+    return {"at": round(e.at, 6), "event": "calm", "faults": e.faults}
+
+
 _TELL: dict[type[Event], Callable[[Any], Object]] = {
     TrainerStarted: _started,
     TrainerEnded: _ended,
@@ -166,4 +175,5 @@ _TELL: dict[type[Event], Callable[[Any], Object]] = {
     AgentHeard: _heard,
     Faulted: _faulted,
     ProcessChanged: _process,
+    Calmed: _calmed,
 }

@@ -12,9 +12,11 @@ from itertools import groupby
 from typing import Any
 
 from fleetctl.scenario.expectations import bound_text
+from fleetctl.scenario.faults import Backend
 from fleetctl.scenario.figures import Number, number_text
-from fleetctl.scenario.model import Scenario
+from fleetctl.scenario.model import Bound, Scenario
 from fleetctl.scenario.outcome import Line, Outcome
+from fleetctl.scenario.scaled import size_on_kind
 from fleetctl.sim.oracle import Violation
 
 PREFIXES = {"fault": "FAULT  ", "violation": "VIOLATED  "}
@@ -28,13 +30,17 @@ AT_WIDTH = 8
 # one run
 
 
-def header(scenario: Scenario, seed: int) -> Iterator[str]:
+def header(scenario: Scenario, seed: int, backend: Backend = "sim") -> Iterator[str]:
     """What is replayed."""
     world = scenario.world
     yield f"{scenario.name}: {' '.join(scenario.why.split())}"
+    ranks, where = world.gang.ranks, f"{_count(world.nodes, 'node')} "
+    where += f"(room for {world.ranks_per_node} each, {world.nodes_per_rack} a rack)"
+    if backend == "kind":
+        size = size_on_kind(scenario)
+        ranks, where = size.ranks, f"{_count(size.workers, 'worker')} of a kind cluster"
     yield (
-        f"  {_count(world.gang.ranks, 'rank')} on {_count(world.nodes, 'node')} "
-        f"(room for {world.ranks_per_node} each, {world.nodes_per_rack} a rack), "
+        f"  {_count(ranks, 'rank')} on {where}, "
         f"{_count(world.controllers, 'controller')}, {_count(len(scenario.timeline), 'fault')}, seed {seed}"
     )
 
@@ -63,10 +69,13 @@ def figures_table(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("figure", "value", "expected")]
     for name, value in outcome.figures.items():
         bound = bounds.get(name)
-        missed = bound is not None and (value is None or not bound.holds(value))
-        told = (bound_text(bound) + ("  MISSED" if missed else "")) if bound else ""
+        told = (bound_text(bound) + ("  MISSED" if _misses(value, bound) else "")) if bound else ""
         rows.append((name, number_text(value), told))
     return _table(rows)
+
+
+def _misses(value: Number, bound: Bound) -> bool:
+    return value is None or not bound.holds(value)
 
 
 def problems(outcome: Outcome) -> Iterator[str]:
@@ -94,15 +103,23 @@ def _first_violations(outcome: Outcome) -> tuple[list[Violation], dict[str, int]
 
 
 def verdict(outcome: Outcome) -> str:
-    """`PASS demo  seed 7  96.3 s simulated in 2.1 s  trace 9f0c…`."""
+    """`PASS demo  seed 7  96.3 s simulated in 2.1 s  trace 9f0c…`, or `PASS demo  seed 7  96.3 s on kind`."""
     word = "BROKEN" if outcome.broken else outcome.verdict.upper()
-    took = f"{outcome.virtual_s:,.1f} s simulated in {outcome.wall_s:,.1f} s"
-    return f"{word} {outcome.scenario}  seed {outcome.seed}  {took}  trace {outcome.trace_hash or '-'}"
+    run = f"{word} {outcome.scenario}  seed {outcome.seed}  {_took(outcome.virtual_s, outcome.backend)}"
+    if outcome.backend == "kind":
+        return run
+    return f"{run} in {outcome.wall_s:,.1f} s  trace {outcome.trace_hash or '-'}"
 
 
-def replay_command(scenario: Scenario, seed: int) -> str:
+def _took(seconds: float, backend: Backend) -> str:
+    return f"{seconds:,.1f} s {'on kind' if backend == 'kind' else 'simulated'}"
+
+
+def replay_command(scenario: Scenario, seed: int, backend: Backend = "sim") -> str:
     """The command that does this run again."""
-    return f"fleetctl replay {shlex.quote(str(scenario.path))} --seed {seed}"
+    on = "--backend kind " if backend == "kind" else ""
+    what = shlex.join(scenario.drawn or (str(scenario.path),))
+    return f"fleetctl replay {on}{what} --seed {seed}"
 
 
 def failed_run(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
@@ -110,8 +127,46 @@ def failed_run(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
     yield verdict(outcome)
     yield from short_story(outcome)
     yield from problems(outcome)
-    yield replay_command(scenario, outcome.seed)
+    yield replay_command(scenario, outcome.seed, outcome.backend)
     yield ""
+
+
+# one run in the simulator, and one on kind
+
+
+def side_by_side(scenario: Scenario, sim: Outcome, kind: Outcome) -> Iterator[str]:
+    """The figures of both beside each other, and how each of them ended."""
+    rows: list[tuple[str, ...]] = [("figure", "sim", "kind", "expected")]
+    for name in dict.fromkeys((*sim.figures, *kind.figures)):
+        both = {"sim": sim.figures.get(name), "kind": kind.figures.get(name)}
+        if all(value is None for value in both.values()):
+            continue
+        told = ""
+        if bound := scenario.expect.figures.get(name):
+            missed = [backend for backend, value in both.items() if _misses(value, bound)]
+            told = bound_text(bound) + (f"  MISSED on {' and '.join(missed)}" if missed else "")
+        rows.append((name, *map(number_text, both.values()), told))
+    yield from _table(rows)
+    yield verdict(sim)
+    yield verdict(kind)
+
+
+def by_fault(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """How long it took after each kind of fault, medians: a row for each, a column for each figure and backend."""
+    names = ("detect_s", "barrier_s", "recover_s")
+    columns = [(outcome, name) for name in names for outcome in outcomes]
+    rows: list[tuple[str, ...]] = [("fault", *(f"{name} {outcome.backend}" for outcome, name in columns), "times")]
+    for fault in sorted({each.fault for outcome in outcomes for each in outcome.recoveries}):
+        of = {id(o): [each for each in o.recoveries if each.fault == fault] for o in outcomes}
+        told = [_median([each.seconds[name] for each in of[id(o)] if name in each.seconds]) for o, name in columns]
+        times = " / ".join(str(len(of[id(o)])) for o in outcomes)
+        rows.append((fault or "(none)", *map(number_text, told), times))
+    if len(rows) > 1:
+        yield from _table(rows)
+
+
+def _median(values: Sequence[float]) -> Number:
+    return round(statistics.median(values), 1) if values else None
 
 
 # many runs
@@ -130,7 +185,7 @@ def summary(scenario: Scenario, outcomes: Sequence[Outcome]) -> Iterator[str]:
     ]
     told = "; ".join([f"{len(outcomes) - len(failed):,} of {_count(len(outcomes), 'seed')} passed", *parts])
     word, which = "FAIL" if failed else "PASS", f"seeds {min(seeds)}..{max(seeds)}"
-    yield f"{word} {scenario.name}  {which}  {told}  {virtual_s:,.1f} s simulated"
+    yield f"{word} {scenario.name}  {which}  {told}  {_took(virtual_s, outcomes[0].backend)}"
 
 
 def _spread(scenario: Scenario, outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -152,7 +207,7 @@ def as_json(scenario: Scenario, outcome: Outcome) -> dict[str, Any]:
     """One run. `replay` is the command that does it again."""
     told = asdict(outcome)
     story = told.pop("story")
-    return {**told, "replay": replay_command(scenario, outcome.seed), "story": story}
+    return {**told, "replay": replay_command(scenario, outcome.seed, outcome.backend), "story": story}
 
 
 def many_as_json(runs: Iterable[tuple[Scenario, Outcome]]) -> dict[str, Any]:

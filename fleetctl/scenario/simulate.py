@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fleetctl.scenario.calm import Calm
 from fleetctl.scenario.expectations import Expectations
 from fleetctl.scenario.figures import Figures
 from fleetctl.scenario.injector import Injector
@@ -83,6 +84,7 @@ class _Run:
         self.key = (NAMESPACE, scenario.world.gang.name)
         self.injector = Injector(self.world, scenario, self.key, self.body)
         self.oracle = Oracle(not_judged=[n.invariant for n in scenario.expect.not_judged])
+        self.calm = Calm()
         self.figures = Figures()
         self.timeline = Timeline()
         self.expectations = Expectations(scenario)
@@ -94,6 +96,7 @@ class _Run:
             self.trace,
             self.oracle,
             self.figures,
+            self.calm,
             self.expectations,
             self.timeline,
             self.triggers,
@@ -115,6 +118,8 @@ class _Run:
             now = self.world.now()
             if self.injector.under_way:
                 continue
+            if self.triggers.waits_for_calm() and (calmed := self.calm.look(now)):
+                self.world.journal.tell(calmed)
             over = not self.triggers.missed()
             calm_since = max(self._wrote_at, self.injector.last_at)
             if over and now > calm_since + quiet_s and self.expectations.reached(now - quiet_s):
@@ -167,6 +172,7 @@ class _Run:
             unmet=unmet,
             broken=broken,
             figures=figures,
+            recoveries=self.figures.recoveries,
             story=self.timeline.story(),
         )
 

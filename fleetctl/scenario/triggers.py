@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from fleetctl.gang.pods import LABEL_RANK
 from fleetctl.scenario.model import Step, When
-from fleetctl.sim.journal import Event, Faulted, Object, Restarting, TrainerEnded, TrainerStarted, Wrote
+from fleetctl.sim.journal import Calmed, Event, Faulted, Object, Restarting, TrainerEnded, TrainerStarted, Wrote
 
 Happening = tuple[str, int | str]
 
@@ -23,6 +23,10 @@ class Triggers:
         for step in steps:
             if step.when:
                 self._waiting.setdefault((step.when.kind, step.when.value), []).append((step, step.when))
+
+    def waits_for_calm(self) -> bool:
+        """Whether a step does."""
+        return any(kind == "calm" for kind, _ in self._waiting)
 
     def missed(self) -> list[Step]:
         """The steps whose time has not come."""
@@ -51,6 +55,8 @@ def _happenings(event: Event) -> list[Happening]:
             return [("trainer_started", rank)]
         case TrainerEnded(rank=rank):
             return [("trainer_ended", rank)]
+        case Calmed(faults=faults):
+            return [("calm", faults)]
         case Restarting(rank=rank):
             return [("restarting", rank)]
         case Faulted(phase="begins", fault=fault):

@@ -135,6 +135,14 @@ class ProcessChanged(Event):
     what: Literal["starts", "crashes", "freezes", "goes on", "leads", "leads no more", "stops"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calmed(Event):
+    """The gang has run undisturbed for a while, and so many faults have begun so far. Told only if a fault waits for
+    it."""
+
+    faults: int
+
+
 Listener = Callable[[Event], None]
 
 

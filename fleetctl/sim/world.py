@@ -90,6 +90,7 @@ class World:
         over_http: bool = False,
     ) -> None:
         self.seed = seed
+        self._streams: dict[str, random.Random] = {}
         self.ranks_per_node = ranks_per_node
         self.over_http = over_http
         self.latency = latency or Latency()
@@ -135,8 +136,10 @@ class World:
         return self._stamp[1]
 
     def stream(self, name: str) -> random.Random:
-        """Chance for one part."""
-        return random.Random(f"{self.seed}:{name}")  # noqa: S311  (repeatable is the point)
+        """Chance for one part; a part that starts again goes on with it, and draws nothing a second time."""
+        if name not in self._streams:
+            self._streams[name] = random.Random(f"{self.seed}:{name}")  # noqa: S311  (repeatable is the point)
+        return self._streams[name]
 
     # The cluster
 

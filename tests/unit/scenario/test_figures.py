@@ -170,3 +170,14 @@ def test_a_gang_that_should_not_run_wastes_nothing(kind: str, telling: Telling) 
 def test_a_gang_that_is_gone_keeps_the_attempt_it_came_to(telling: Telling) -> None:
     telling.runs().recovers(2).deleted().later(5)
     assert figures_of(telling)["attempts"] == 2
+
+
+def test_each_recovery_is_kept_with_the_fault_that_began_it(telling: Telling) -> None:
+    telling.runs().fault(ranks=(1,)).ends(1).later(0.5).recovers(2).later(5).recovers(3)
+    (figures,) = telling.listeners
+    assert isinstance(figures, Figures)
+    first, second = figures.recoveries
+    assert (first.fault, first.seconds["detect_s"]) == ("container_exit", 0.5)
+    assert {"barrier_s", "recover_s"} <= set(first.seconds)
+    assert second.fault == ""
+    assert "detect_s" not in second.seconds

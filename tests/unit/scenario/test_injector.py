@@ -10,8 +10,8 @@ from sim.smallworld import GANG, NS, SmallWorld, gang_body, of
 
 from fleetctl.kube.errors import ApiError
 from fleetctl.kube.objects import PODS
+from fleetctl.scenario import fault_texts, injector, model
 from fleetctl.scenario import faults as f
-from fleetctl.scenario import injector, model
 from fleetctl.scenario.faults import FAULTS
 from fleetctl.scenario.injector import Injector
 from fleetctl.scenario.model import End, Expect, GangSize, Scenario, Select, Step
@@ -72,7 +72,7 @@ def case(test: Case) -> Case:
 
 def test_every_fault_has_an_implementation_a_text_and_a_test() -> None:
     kinds = set(FAULTS.values())
-    assert set(injector._TEXT) == kinds
+    assert set(fault_texts._TEXT) == kinds
     assert set(injector._DO) | set(injector._TROUBLES) == kinds
     assert not set(injector._DO) & set(injector._TROUBLES)
     assert list(CASES) == list(FAULTS)
@@ -89,6 +89,16 @@ def test_a_fault_does_what_it_says(name: str) -> None:
         assert fault.text
         assert bool(fault.ranks) == (FAULTS[name].target == "ranks")
         assert bool(fault.nodes) == (FAULTS[name].target == "nodes")
+
+
+def test_a_fault_is_named_the_same_when_it_begins_and_when_it_is_over() -> None:
+    hangs, dark = f.TrainerHangs(), f.NodeDark()
+    nodes = ("node-0", "node-1", "node-2", "node-3")
+    assert fault_texts.begins(hangs, (3, 4), (), 90.0) == "rank 3-4: the trainer hangs, for 90s"
+    assert fault_texts.ends(hangs, (3, 4), ()) == "trainer_hangs is over for rank 3-4"
+    assert fault_texts.begins(dark, (), nodes, None) == "4 nodes (node-0, node-1 …): goes dark; what runs there runs on"
+    assert fault_texts.ends(dark, (), nodes[:2]) == "node_dark is over for node-0, node-1"
+    assert fault_texts.ends(f.ApiOutage(), (), ()) == "api_outage is over"
 
 
 # pod

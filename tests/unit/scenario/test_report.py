@@ -14,7 +14,7 @@ from fleetctl.rendezvous.messages import Release, Reset
 from fleetctl.scenario import report
 from fleetctl.scenario.load import parse
 from fleetctl.scenario.many import run_all
-from fleetctl.scenario.model import Scenario
+from fleetctl.scenario.model import KindCluster, Scenario
 from fleetctl.scenario.outcome import Line, Outcome, Trace, not_run
 from fleetctl.sim.oracle import Violation
 
@@ -125,6 +125,49 @@ def test_many_seeds_are_summed_up_by_how_their_figures_spread() -> None:
 def test_seeds_none_of_which_could_run_have_no_figures() -> None:
     (line,) = report.summary(SCENARIO, [not_run("demo", seed, "x") for seed in range(1, 15)])
     assert "0 of 14 seeds passed; 14 could not run (1, 2, 3, 4, 5, 6, 7, 8, 9, 10 …)" in line
+
+
+# A run on kind
+
+
+KIND = msgspec.structs.replace(SCENARIO, kind=KindCluster(ranks=8, workers=4))
+
+
+def on_kind(**changes: Any) -> Outcome:
+    return outcome(backend="kind", trace_hash="", **changes)
+
+
+def test_a_run_on_kind_is_told_by_its_size_there_and_its_real_time() -> None:
+    assert list(report.header(KIND, 7, "kind"))[1] == (
+        "  8 ranks on 4 workers of a kind cluster, 1 controller, 1 fault, seed 7"
+    )
+    assert report.verdict(on_kind()) == "PASS demo  seed 7  96.3 s on kind"
+    assert report.verdict(not_run("demo", 7, "no Docker", "kind")) == "BROKEN demo  seed 7  0.0 s on kind"
+    assert list(report.summary(KIND, [on_kind()]))[-1].endswith("96.3 s on kind")
+
+
+def test_a_run_on_kind_is_done_again_on_kind() -> None:
+    command = "fleetctl replay --backend kind scenarios/demo.yaml --seed 7"
+    assert list(report.failed_run(KIND, on_kind(verdict="fail")))[-2] == command
+    told = json.loads(msgspec.json.encode(report.as_json(KIND, on_kind())))
+    assert (told["backend"], told["replay"]) == ("kind", command)
+    assert report.as_json(KIND, outcome())["backend"] == "sim"
+
+
+def test_both_runs_stand_beside_each_other_with_what_was_expected() -> None:
+    figures = {"detect_s": 2.5, "pods_recreated": 9, "recover_s": None, "signal_s": None, "attempts": 2}
+    sim, kind = outcome(), on_kind(verdict="fail", figures=figures, virtual_s=104.5)
+    sim.figures["recover_s"] = None
+    sim.figures["pods_recreated"] = None
+    assert list(report.side_by_side(KIND, sim, kind)) == [
+        "  figure               sim  kind  expected",
+        "  detect_s           0.412   2.5  at most 2  MISSED on kind",
+        "  pods_recreated         -     9  8  MISSED on sim and kind",
+        "  controller_writes  1,055     -",
+        "  attempts               -     2",
+        "PASS demo  seed 7  96.3 s simulated in 2.1 s  trace 9f0c",
+        "FAIL demo  seed 7  104.5 s on kind",
+    ]
 
 
 # JSON

@@ -7,7 +7,7 @@ import pytest
 from fleetctl.scenario.faults import ContainerExit
 from fleetctl.scenario.model import Step, When
 from fleetctl.scenario.triggers import Triggers
-from fleetctl.sim.journal import Event, Faulted, Listed, Object, Restarting, TrainerEnded, TrainerStarted, Wrote
+from fleetctl.sim.journal import Calmed, Event, Faulted, Listed, Object, Restarting, TrainerEnded, TrainerStarted, Wrote
 
 GANG = ("default", "g")
 
@@ -157,3 +157,16 @@ def test_what_a_step_itself_brings_about_may_trigger_the_next() -> None:
     triggers(restarting(3))
     assert order == list(steps)
     assert triggers.missed() == []
+
+
+def test_calm_after_so_many_faults() -> None:
+    steps = [step("calm", 0), step("calm", 2)]
+    events: list[Event] = [Calmed(at=1.0, faults=faults) for faults in (0, 1, 2)]
+    assert begun(steps, events) == ([0, 2], [])
+
+
+def test_it_knows_whether_anybody_waits_for_calm() -> None:
+    triggers = Triggers((step("calm", 0), step("target", 2)), lambda _: None)
+    assert triggers.waits_for_calm()
+    triggers(Calmed(at=1.0, faults=0))
+    assert not triggers.waits_for_calm()

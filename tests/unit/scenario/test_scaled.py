@@ -179,7 +179,7 @@ def test_what_has_the_small_size_keeps_it(scenario: Scenario) -> None:
 
 
 def test_shipped_scenarios_are_for_kind_too() -> None:
-    assert 13 <= len(SHIPPED) <= 21
+    assert len(SHIPPED) >= 13
     assert "demo-kind" in {scenario.name for scenario in SHIPPED}
 
 

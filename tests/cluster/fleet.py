@@ -7,7 +7,6 @@ What happened is read from the trainers' own records, not from API objects. They
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -20,10 +19,11 @@ from types import TracebackType
 from typing import Any
 
 import yaml
-from judge import Start, judge
+
+from fleetctl.kind.judge import judge
+from fleetctl.kind.records import PROGRAM, Records
 
 HERE = Path(__file__).parent
-TRAINER = (HERE / "trainer.py").read_text()
 FLEETCTL = str(Path(sys.executable).with_name("fleetctl"))
 CONTROLLER = "system:serviceaccount:fleetctl-system:fleetctl-controller"
 CONTROL_PLANE = "fleetctl-control-plane"
@@ -40,7 +40,7 @@ RECORDS_MOUNT: Json = {"name": "records", "mountPath": "/records", "subPathExpr"
 RECORDS_VOLUME: Json = {"name": "records", "hostPath": {"path": "/records", "type": "Directory"}}
 RECORDS_ENV: list[Json] = [
     {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-    for name, path in (("POD_UID", "metadata.uid"), ("NODE", "spec.nodeName"))
+    for name, path in (("POD_UID", "metadata.uid"), ("NODE", "spec.nodeName"), ("POD", "metadata.name"))
 ]
 
 
@@ -110,10 +110,12 @@ def folder_of(gang: str) -> Path:
 
 def clear_records(gang: str) -> None:
     """Forgets an earlier gang of that name. Nothing of it may run any more."""
-    folder = folder_of(gang)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    folder.chmod(0o777)  # made here, so that whoever runs the tests may remove what the pods (root) put into it
+    records_of(gang).clear()
+
+
+def records_of(gang: str) -> Records:
+    """For the judge: times are Unix times."""
+    return Records(folder_of(gang), ("default", gang), began=0.0)
 
 
 def read_records(gang: str, file: str) -> list[Json]:
@@ -185,10 +187,10 @@ class Gang:
         """Asserts the invariants of attempts, from the trainers' records so far. They speak of mode Enforce."""
         if self.manifest["spec"]["recovery"].get("mode") == "Observe":
             return
-        marks = folder_of(self.name).glob("*/alive-*")
+        records = records_of(self.name)
         found = judge(
-            [Start(**line) for line in self.records()],
-            {(mark.parent.name, int(mark.name.removeprefix("alive-"))): mark.stat().st_mtime for mark in marks},
+            records.starts(),
+            records.alive(),
             fenced=self.fenced | set(fenced),
             moved=self.moved | set(moved),
             released=self.released,
@@ -372,7 +374,7 @@ def plain_template(name: str, *, env: Iterable[Json] = (), **trainer: Any) -> Js
                 {
                     "name": "trainer",
                     "image": "trainer:test",
-                    "command": ["python3", "-c", TRAINER],
+                    "command": ["python3", "-c", PROGRAM],
                     "env": [*RECORDS_ENV, *env],
                     "volumeMounts": [RECORDS_MOUNT],
                     **trainer,

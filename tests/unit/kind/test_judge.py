@@ -1,13 +1,10 @@
-"""The judge of the cluster tests bites: each violation is planted once, beside the near miss that is fine."""
+"""The judge of real runs bites: each violation is planted once, beside the near miss that is fine."""
 
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-
-from judge import Start, judge
+from fleetctl.kind.judge import Start, judge, judged
+from fleetctl.sim.oracle import Violation
 
 
 class Log:
@@ -146,3 +143,57 @@ def test_s5_two_pods_of_a_rank_alive_at_once() -> None:
     assert log.judged(moved={1}, fenced={"uid-1"}) == []
     log.alive["uid-1", 1] = 20
     assert log.judged(moved={1}) == []
+
+
+def verdicts(log: Log, *, moved: Collection[int] = (), released: Mapping[int, float] | None = None) -> list[Violation]:
+    """For a run that began at second 5."""
+    starts = [*log.starts.values(), *log.more]
+    found = judged(starts, log.alive, fenced={"uid-9"}, moved=moved, released=released or {}, began=5.0)
+    return [replace(v, at=round(v.at, 6)) for v in found]
+
+
+def test_a_clean_run_has_no_violation() -> None:
+    assert verdicts(Log(), released={1: 9.9, 2: 20.9}) == []
+
+
+def test_a_violation_has_its_invariant_its_moment_and_the_sentence() -> None:
+    log = Log()
+    log.alive["uid-1", 1] = 21.5
+    told = "rank 1 (pod uid-1 on node-1) in attempt 1 was alive until 0.50 s after "
+    assert verdicts(log) == [Violation("S1", 16.0, f"{told}rank 0 (pod uid-0 on node-0) in attempt 2 had started")]
+
+
+def test_the_moment_is_when_the_invariant_first_did_not_hold() -> None:
+    log = Log()
+    log.starts[2, 1] = replace(log.starts[2, 1], at=21.3)
+    assert [(v.invariant, v.at) for v in verdicts(log)] == [("S1", 16.3)]
+
+    log = Log()
+    log.start(rank=1, attempt=2, at=25, uid="uid-1", until=30)
+    log.start(rank=1, attempt=2, at=24, uid="uid-1", until=30)
+    assert [(v.invariant, v.at) for v in verdicts(log)] == [("S2", 19.0)]
+
+    assert [(v.invariant, v.at) for v in verdicts(Log(), released={2: 21.05})] == [("S3", 16.0)]
+
+    log = Log()
+    log.in_pod(rank=1, attempt=2, uid="uid-1b")
+    assert [(v.invariant, v.at) for v in verdicts(log)] == [("S4", 16.1)]
+
+    log.alive["uid-1", 1] = 26
+    assert [(v.invariant, v.at) for v in verdicts(log, moved={1})] == [("S1", 16.0), ("S5", 16.1)]
+
+
+def test_violations_come_in_order_of_time_and_one_attempt_in_two_pods_counts_from_the_second() -> None:
+    log = Log()
+    log.start(rank=1, attempt=2, at=31, uid="uid-1b")
+    found = verdicts(log, moved={1}, released={2: 21.05})
+    assert [(v.invariant, v.at) for v in found] == [("S3", 16.0), ("S2", 26.0), ("S5", 26.0)]
+    log.alive["uid-0", 1] = 21.5
+    assert [v.invariant for v in verdicts(log, moved={1}, released={2: 21.05})] == ["S1", "S3", "S2", "S5"]
+
+
+def test_what_is_fenced_is_let_off_in_verdicts_too() -> None:
+    log = Log()
+    log.start(rank=1, attempt=1, at=20, uid="uid-9", until=40)
+    found = {v.invariant for v in verdicts(log, moved={1})}
+    assert found == {"S2", "S5"}  # no licence to run one attempt twice, but to outlive it

@@ -1,13 +1,21 @@
-"""The trainer of the cluster tests: says when it starts and dies as it is told. Runs inside the pods, as `python3 -c`.
+"""The trainer of real clusters: says when it starts and dies as it is told. Runs inside the pods, as `python3 -c`.
 
-/records is a folder of this pod on the host: tests read and write there, whatever has become of pod and node.
+It is alone there: standard library only, and nothing of fleetctl. records.py reads what it writes.
 
-/records/starts       a JSON line for every start: {"rank", "attempt", "at", "uid", "node"}; survives restarts in place
+/records is a folder of this pod on the host: who tries the gang reads and writes there, whatever has become of pod and
+node.
+
+/records/starts       a JSON line for every start, kept over restarts: {"rank", "attempt", "at", "uid", "node", "pod"}
 /records/alive-<n>    its time of change is when the trainer of attempt n last ran, to 50 ms
 /records/deaths       a JSON line for every death on command: {"rank", "at"}
+/records/finished     a JSON line when it had run for as long as it should: {"rank", "at"}
 /records/command      what to do now: "exit 3", "crash" (SIGSEGV), "eat" (memory, until killed), "ignore"; taken once
 
-With STEPS in the environment it also counts steps, 20 a second, into the file $FLEETCTL_PROGRESS_FILE.
+In the environment:
+
+RUNS_FOR              seconds from its start after which it exits 0; for ever without
+STEPS                 whether it counts steps, 20 a second, into the file $FLEETCTL_PROGRESS_FILE
+STEP_S                seconds a step takes instead; there are never more than 20 a second
 """
 
 import ctypes
@@ -18,7 +26,11 @@ import sys
 import time
 
 rank = int(os.environ["FLEETCTL_RANK"])
+began = time.monotonic()
+runs_for = float(os.environ.get("RUNS_FOR", "inf"))
 steps = 0
+step_s = float(os.environ.get("STEP_S", "0"))
+next_step = began + step_s
 progress_file = os.environ.get("FLEETCTL_PROGRESS_FILE") if os.environ.get("STEPS") else None
 
 
@@ -35,17 +47,22 @@ else:
 with open(os.environ["FLEETCTL_ATTEMPT_FILE"]) as file:
     attempt = int(file.read())
 alive = f"/records/alive-{attempt}"
-record("starts", attempt=attempt, uid=os.environ["POD_UID"], node=os.environ["NODE"])
+record("starts", attempt=attempt, uid=os.environ["POD_UID"], node=os.environ["NODE"], pod=os.environ["POD"])
 open(alive, "w").close()
 
 broken_rank, _, habit = os.environ.get("HABIT", "").partition(":")  # "3:exit 1": rank 3 does this at every start
 pending = habit if broken_rank == str(rank) else ""
 while True:
     os.utime(alive)
-    if progress_file:
+    now = time.monotonic()
+    if progress_file and now >= next_step:
         steps += 1
+        next_step = now + step_s
         with open(progress_file, "w") as file:
             file.write(str(steps))
+    if now >= began + runs_for:
+        record("finished")
+        sys.exit(0)
     try:
         with open("/records/command") as file:
             pending = file.read().strip()

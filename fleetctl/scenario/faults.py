@@ -115,7 +115,6 @@ class ImagePullFails(PodFault, frozen=True):
 
     name = "image_pull_fails"
     lasts = True
-    backends = SIM
 
 
 class ContainerNeverReturns(PodFault, frozen=True):

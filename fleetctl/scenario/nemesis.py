@@ -9,7 +9,18 @@ from pathlib import Path
 
 from fleetctl.scenario import faults as f
 from fleetctl.scenario.durations import Seconds
-from fleetctl.scenario.model import End, Expect, GangSize, KindCluster, Scenario, Select, Step, When, World
+from fleetctl.scenario.model import (
+    SPARE_NODES,
+    End,
+    Expect,
+    GangSize,
+    KindCluster,
+    Scenario,
+    Select,
+    Step,
+    When,
+    World,
+)
 
 RANKS, WORKERS = 12, 4
 WITHIN_S = 240.0
@@ -47,7 +58,7 @@ def nemesis(seed: int, faults: int) -> Scenario:
         why=f"{faults} faults drawn from seed {seed}, each once the gang runs undisturbed again.",
         backends=("sim", "kind"),
         seed=seed,
-        world=World(gang=GangSize(ranks=RANKS), ranks_per_node=RANKS // WORKERS, nodes=WORKERS + 2),
+        world=World(gang=GangSize(ranks=RANKS), ranks_per_node=RANKS // WORKERS, nodes=WORKERS + SPARE_NODES),
         policy_given={
             "budgets": {"application": {"restarts": 1000, "withoutProgress": 1000}, "node": {"restarts": 1000}}
         },

@@ -7,12 +7,14 @@ Knows nothing of either backend.
 
 from msgspec.structs import replace
 
+from fleetctl.scenario.durations import Range
 from fleetctl.scenario.model import (
     RANK_TRIGGERS,
     SPARE_NODES,
     Expect,
     GangSize,
     KindCluster,
+    Latency,
     Scenario,
     Select,
     Step,
@@ -20,12 +22,16 @@ from fleetctl.scenario.model import (
     World,
 )
 
+TWO_CORES = Latency(
+    kubelet=Range(0.05, 0.4), container_start=Range(0.3, 1.5), agent_start=Range(0.1, 0.4), image_pull=Range(1.0, 3.0)
+)
+"""As measured where all nodes of a kind cluster share two cores (README: Rehearse on kind)."""
 AS_IT_IS = 16
 """So many ranks need no `kind` in the file."""
 
 
 def scaled(scenario: Scenario) -> Scenario:
-    """The scenario with the ranks and nodes that it has on kind. Bounds of figures stay what they are.
+    """The scenario with the ranks, nodes and latencies that it has on kind. Bounds of figures stay what they are.
 
     In the simulator there are two nodes more than workers: the workers of kind have room for any number of pods.
     """
@@ -66,9 +72,8 @@ class Scale:
     def world(self, world: World) -> World:
         """The world of that size."""
         per_node = -(-self.small.ranks // self.small.workers)
-        return replace(
-            world, gang=self._gang(world.gang), ranks_per_node=per_node, nodes=self.small.workers + SPARE_NODES
-        )
+        nodes = self.small.workers + SPARE_NODES
+        return replace(world, gang=self._gang(world.gang), ranks_per_node=per_node, nodes=nodes, latency=TWO_CORES)
 
     def step(self, step: Step) -> Step:
         """The fault, for those who stand for whom it hits."""

@@ -28,7 +28,12 @@ def test_every_fault_can_be_done_on_both_backends_to_a_rank_that_exists(seed: in
 
 def test_on_kind_it_is_as_large_as_in_simulation() -> None:
     drawn = nemesis(3, 10)
-    assert scaled(drawn) == drawn
+    small = scaled(drawn)
+    assert (small.world.gang, small.world.nodes, small.timeline) == (
+        drawn.world.gang,
+        drawn.world.nodes,
+        drawn.timeline,
+    )
 
 
 def test_the_command_draws_it_again() -> None:

@@ -401,7 +401,10 @@ class Injector:
     # Controllers and the API server
 
     async def controller_crash(self, fault: f.ControllerCrash, _: tuple[str, ...]) -> Undo:
+        """Its pod goes too: a container waits longer with every crash."""
         await self._to_controllers("KILL")
+        label = "app.kubernetes.io/component=controller"
+        await self.cluster.kubectl("-n", NAMESPACE, "delete", "pods", "-l", label, "--grace-period=0", "--force")
         return None
 
     async def controller_frozen(self, fault: f.ControllerFrozen, _: tuple[str, ...]) -> Undo:

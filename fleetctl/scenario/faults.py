@@ -299,7 +299,7 @@ class ProcessFault(Fault, frozen=True):
 
 class ControllerCrash(ProcessFault, frozen=True):
     """The leading controller ends without a word, at once or around its next write of that kind, and starts again. On
-    kind: at once only.
+    kind: at once only, and its Deployment makes another.
     """
 
     name = "controller_crash"

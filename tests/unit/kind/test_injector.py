@@ -181,7 +181,15 @@ CASES: list[tuple[f.Fault, dict[str, Any], list[str], list[str]]] = [
         [on(TWO, "systemctl restart kubelet")],
     ),
     (f.NoCapacity(), {}, [f"kubectl -n default cordon {ONE} {TWO}"], [f"kubectl -n default uncordon {ONE} {TWO}"]),
-    (f.ControllerCrash(), {}, [controller("KILL")], []),
+    (
+        f.ControllerCrash(),
+        {},
+        [
+            controller("KILL"),
+            "kubectl -n fleetctl-system delete pods -l app.kubernetes.io/component=controller --grace-period=0 --force",
+        ],
+        [],
+    ),
     (f.ControllerFrozen(), {}, [controller("STOP")], [controller("CONT")]),
     (f.ControllerGone(), {}, [f"{SCALE} --replicas=0"], [f"{SCALE} --replicas=1"]),
     (

@@ -131,11 +131,15 @@ class Injector:
         return await asyncio.shield(beginning)
 
     def _expect_moves(self, fault: f.Fault, hit: dict[int, Object]) -> None:
-        away = isinstance(fault, f.NodeFault) and not isinstance(fault, f.NodeTainted)
+        """The judge excuses who is taken away; who comes back in place with a rebooted node, or runs on in the API
+        server's sight under a stopped kubelet, is judged like all others."""
+        away = isinstance(fault, f.NodeFault) and not isinstance(
+            fault, f.NodeTainted | f.NodeRebooted | f.KubeletStopped
+        )
         by_force = isinstance(fault, f.PodDeleted) and fault.force
         if away or by_force:
             self.fenced |= {pod["metadata"]["uid"] for pod in hit.values()}
-        if isinstance(fault, f.NodeFault | f.PodDeleted | f.PodEvicted | f.PeopleFault):
+        if isinstance(fault, f.NodeFault | f.PodEvicted | f.PeopleFault) and not isinstance(fault, f.KubeletStopped):
             self.moved |= set(hit)
         if isinstance(fault, f.GangDeleted | f.GangCreatedAgain | f.GangEdited):
             self.moved |= set(range(self.scenario.world.gang.ranks))
@@ -269,8 +273,8 @@ class Injector:
     async def pod_evicted(self, fault: f.PodEvicted, pods: dict[int, Object]) -> Undo:
         for pod in pods.values():
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-            meta = f'{{"name": "{name}", "namespace": "{namespace}"}}'
-            body = f'{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {meta}}}'
+            meta = {"name": name, "namespace": namespace}
+            body = json.dumps({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta})
             path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
             await self.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=body)
         return None
@@ -424,11 +428,8 @@ class Injector:
     # People
 
     async def gang_edited(self, fault: f.GangEdited, _: tuple[str, ...]) -> Undo:
-        await self._patch({"spec": fault.spec})
+        await self._change("patch", "gang", self.gang[1], "--type=merge", "-p", json.dumps({"spec": fault.spec}))
         return None
-
-    async def _patch(self, change: Object, *more: str) -> None:
-        await self._change("patch", "gang", self.gang[1], "--type=merge", "-p", json.dumps(change), *more)
 
     async def gang_deleted(self, fault: f.GangDeleted, _: tuple[str, ...]) -> Undo:
         await self._change("delete", "gang", self.gang[1], "--wait=false")

@@ -136,7 +136,7 @@ class Seen:
 
     `restarts`: of the containers that stay. How often those ran that prepare the others, only their own records tell:
     the kubelet (1.36.3) may count one run of `fleetctl-life` twice when a container ends by itself while the agent is
-    told to restart all (1 in 30 on a busy machine; containerd had made that container once).
+    told to restart all (once in 45 tries on a busy machine; containerd had made that container once).
     """
 
     uid: str

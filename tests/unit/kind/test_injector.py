@@ -429,7 +429,10 @@ def test_a_foreign_pod_takes_the_name_as_soon_as_it_is_free(stage: Stage) -> Non
     [
         (f.NodeDark(), NODE, {1, 3}, {1, 3}),
         (f.NodeKilled(), NODE, {1, 3}, {1, 3}),
+        (f.NodeFrozen(), NODE, {1, 3}, {1, 3}),
         (f.NodeTainted(key="bad"), NODE, set(), {1, 3}),
+        (f.NodeRebooted(down=0.001), NODE, set(), {1, 3}),
+        (f.KubeletStopped(), NODE, set(), set()),
         (f.PodDeleted(), RANK, set(), {1}),
         (f.PodDeleted(force=True), RANK, {1}, {1}),
         (f.PodEvicted(), RANK, set(), {1}),

@@ -132,6 +132,7 @@ class _Run:
                     continue
                 if self.triggers.waits_for_calm() and (calmed := self.calm.look(now)):
                     self.journal.tell(calmed)
+                    continue  # what waited for it has just begun
                 calm_since = max(self._wrote_at, self.injector.last_at)
                 over = not self.triggers.missed() and now > calm_since + quiet_s
                 if over and self.expectations.reached(now - quiet_s):

@@ -120,6 +120,7 @@ class _Run:
                 continue
             if self.triggers.waits_for_calm() and (calmed := self.calm.look(now)):
                 self.world.journal.tell(calmed)
+                continue  # what waited for it has just begun
             over = not self.triggers.missed()
             calm_since = max(self._wrote_at, self.injector.last_at)
             if over and now > calm_since + quiet_s and self.expectations.reached(now - quiet_s):

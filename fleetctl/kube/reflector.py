@@ -27,6 +27,8 @@ FIRST_PAUSE: Seconds = 0.8
 LONGEST_PAUSE: Seconds = 30.0
 LONG_LIFE: Seconds = 60.0
 """A stream that lived for so long was a good one: the next failure is the first again."""
+BACK_IN_TIME: Seconds = 60.0
+"""A server that tells older versions for so long does not lag behind: it was restored from a backup."""
 SHORTEST_WATCH, LONGEST_WATCH = 300, 600
 """Seconds a stream is asked to last; random, so that clients do not all come back together."""
 
@@ -69,6 +71,8 @@ class Reflector(Generic[T]):
         self._rng = rng
         self._version = ""
         """Where the next watch goes on; empty: nowhere, list first."""
+        self._newest = ""
+        self._older_since: Seconds | None = None
 
     async def run(self) -> None:
         """Follow the resource until cancelled. Errors of the server are waited out, whatever they are."""
@@ -101,8 +105,9 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> None:
         listing = await self._client.list(self._resource, self._namespace, label_selector=self._label_selector)
+        self._require_newer(listing.resource_version)
         found = {_key(item): item for item in listing.items}
-        self._version = listing.resource_version
+        self._version = self._newest = listing.resource_version
         self.last_event_at = self._now()
         for key in sorted(self.items.keys() - found.keys()):
             self._remove(key)
@@ -110,6 +115,17 @@ class Reflector(Generic[T]):
             self._put(item)
         self.relists += self.synced.is_set()
         self.synced.set()
+
+    def _require_newer(self, version: str) -> None:
+        """What we have seen does not become unseen: a list from a server that lags behind is asked for again."""
+        if not version or int(version) >= int(self._newest or 0):
+            self._older_since = None
+            return
+        self._older_since = self._now() if self._older_since is None else self._older_since
+        if self._now() < self._older_since + BACK_IN_TIME:
+            raise ApiError(f"list {self._resource.plural}", f"it tells version {version}, and we have seen {self._newest}")
+        log.warning("%s: the server has gone back in time; version %s is believed", self._resource.plural, version)
+        self._older_since = None
 
     async def _watch(self) -> None:
         events = self._client.watch(
@@ -126,7 +142,7 @@ class Reflector(Generic[T]):
 
     def _take(self, event: WatchEvent[T]) -> None:
         self.last_event_at = self._now()
-        self._version = event.resource_version
+        self._version = self._newest = event.resource_version
         if event.object is None:
             return
         if event.type == "DELETED":

@@ -9,7 +9,7 @@ import pytest
 
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.objects import NODES, Node
-from fleetctl.kube.reflector import Reflector
+from fleetctl.kube.reflector import BACK_IN_TIME, LONGEST_PAUSE, Reflector
 
 from .conftest import Longest
 from .fake_api import (
@@ -107,6 +107,26 @@ async def test_after_a_long_life_the_back_off_starts_from_the_beginning(api: Fak
     assert api.pauses(WATCH) == pytest.approx([0.8, 1.6, 100.8, 1.6])
 
 
+async def test_a_list_older_than_what_was_seen_is_asked_for_again(api: FakeApi, follower: Follower):
+    old = listing(node("a"), version="10")
+    api.says(LIST, old, old, old, listing(node("b", "12"), version="12"))
+    api.says(WATCH, stream(deleted(node("a", "11")), added(node("b", "12")), error_event(410, "Expired")), QUIET)
+    await asyncio.sleep(30)
+    assert follower.story == ["+a@1", "-a@1", "+b@12"]
+    assert len(api.asked(LIST)) == 4
+    assert versions(api) == ["10", "12"]
+
+
+async def test_a_server_that_stays_in_the_past_was_restored_and_is_believed(api: FakeApi, follower: Follower):
+    api.says(LIST, listing(node("a", "20"), version="20"), listing(node("b"), version="10"))
+    api.says(WATCH, stream(error_event(410, "Expired")), QUIET)
+    await asyncio.sleep(BACK_IN_TIME)
+    assert follower.names == ["a"]
+    await asyncio.sleep(2 * LONGEST_PAUSE)
+    assert follower.names == ["b"]
+    assert versions(api) == ["20", "10"]
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -180,7 +200,7 @@ async def test_lists_never_accept_an_older_answer_from_a_cache(api: FakeApi, fol
 
 
 async def test_another_object_of_the_same_name_is_a_deletion_and_an_addition(api: FakeApi, follower: Follower):
-    api.says(LIST, listing(node("a", "1", uid="old")), listing(node("a", "30", uid="newest")))
+    api.says(LIST, listing(node("a", "1", uid="old")), listing(node("a", "30", uid="newest"), version="30"))
     api.says(WATCH, stream(added(node("a", "20", uid="new")), error_event(410, "Expired")), QUIET)
     await asyncio.sleep(5)
     assert follower.story == ["+a@1", "-a@1", "+a@20", "-a@20", "+a@30"]

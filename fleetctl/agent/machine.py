@@ -84,7 +84,7 @@ class Machine:
         self._ponged_at: float | None = None
 
     def hello(self, token: str) -> Hello:
-        return Hello(token, self.life_id, self.started_at, self.attempt, self.promise)
+        return Hello(token, self.life_id, self.started_at, self.attempt, self.promise, self.floor)
 
     def on_message(self, message: Message, now: float) -> list[Action]:
         rule = _RULES.get(type(message))

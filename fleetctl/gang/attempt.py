@@ -289,6 +289,10 @@ def something_failed(s: Situation) -> bool:
     return bool(s.verdicts)
 
 
+def the_record_was_lost(s: Situation) -> bool:
+    return any(v.rule == "record-lost" for v in s.verdicts)
+
+
 def too_much_is_bad(s: Situation) -> bool:
     harm = any(accuses(m, v) for m, v in s.victims)
     return harm and len(s.bad_nodes) > s.policy.bad_nodes_allowed(len(s.nodes))
@@ -452,6 +456,7 @@ STEPS: tuple[
     ((running, something_failed), raise_target),
     ((running, somebody_entitled_waits), release),
     ((running,), rest_running),
+    ((gathering, the_record_was_lost), raise_target),
     ((gathering, too_much_is_bad), hold_above_ceiling),
     ((gathering, somebody_unnamed), name_victims),
     ((gathering, everyone_present, everyone_promised), commit),

@@ -216,10 +216,10 @@ def plan(snapshot: Snapshot, memory: Memory) -> Plan:
     if starting and (refusal := _admission(snapshot)):
         return refusal
     memory = replace(memory, waiting=_waiting(snapshot, memory))
-    spec, gathering = snapshot.gang.spec, record.target > record.released
+    spec = snapshot.gang.spec
     circumstances = Circumstances(
         released=Promise(attempt=record.released, ticket=record.ticket),
-        gathering=gathering,
+        target=record.target,
         fatal_codes=spec.recovery.fatal_codes,
         in_place_deadline_s=spec.recovery.in_place_deadline_seconds,
         recreate_deadline_s=spec.recovery.recreate_deadline_seconds,
@@ -633,7 +633,7 @@ _PLANNERS: dict[type[attempt.Step], Callable[..., Plan]] = {
 
 
 def _raised(s: Snapshot, cause: Cause) -> AttemptRecord:
-    target = s.status.attempt.target + 1
+    target = 1 + max(s.status.attempt.target, *(m.latest_attempt for m in s.members))
     return msgspec.structs.replace(
         s.status.attempt, target=target, cause=cause, writer=s.writer, started_at=rfc3339_micro(s.now)
     )

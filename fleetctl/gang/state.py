@@ -28,7 +28,8 @@ class Life:
     `attempt` is the attempt this life was released into, 0 while it waits at the barrier. `leaving` is true once the
     agent said goodbye (SIGTERM). A `Life` exists only while its stream is open or has just been lost; `connected`
     tells which. `silent`: nothing was heard for two beats, or the stream broke off unexpectedly. `reaches`: uid of the
-    coordinator's pod that this pod has reached through the coordinator's Service.
+    coordinator's pod that this pod has reached through the coordinator's Service. `floor`: its pod had promised that
+    attempt when it said hello, perhaps in an earlier life, and accepts nothing below.
     """
 
     uid: str
@@ -36,6 +37,7 @@ class Life:
     started_at: Seconds
     attempt: int = 0
     promise: Promise | None = None
+    floor: int = 0
     leaving: bool = False
     connected: bool = True
     silent: bool = False
@@ -147,6 +149,13 @@ class Member:
             and not pod.deleting
             and not pod.terminal
         )
+
+    @cached_property
+    def latest_attempt(self) -> int:
+        """The latest one that its pod or its agent speaks of."""
+        life = self.life
+        told = (life.attempt, life.floor, life.promise.attempt if life.promise else 0) if life else ()
+        return max(self.pod.attempt if self.pod else 0, *told, 0)
 
     @cached_property
     def unremarkable(self) -> bool:

@@ -40,7 +40,7 @@ class Hello(NamedTuple):
     """First words on a stream, and again when the agent wants to be asked again.
 
     `started_at` is the start of the life in Unix seconds of the node's clock; `attempt` is the one this life was
-    released into, 0 while it waits.
+    released into, 0 while it waits; `floor` what the pod has promised in any life: it accepts nothing below.
     """
 
     token: str
@@ -48,6 +48,7 @@ class Hello(NamedTuple):
     started_at: float
     attempt: int
     promise: Promised | None
+    floor: int = 0
 
 
 class Beat(NamedTuple):

@@ -382,6 +382,7 @@ class Rendezvous:
             started_at=hello.started_at,
             attempt=hello.attempt,
             promise=promise,
+            floor=hello.floor,
             reaches=session.life.reaches,  # the pod does, whichever life it is in
         )
         self._on_change(session.identity)

@@ -5,7 +5,7 @@ Add a family: write its file, list its RULES here where they must be asked.
 
 from collections.abc import Mapping, Sequence
 
-from fleetctl.gang.diagnose import container_exit, node_state, pod_state
+from fleetctl.gang.diagnose import container_exit, node_state, pod_state, record
 from fleetctl.gang.diagnose.case import Case, Circumstances, Rule
 from fleetctl.gang.state import Member, Seconds, Verdict
 
@@ -13,6 +13,7 @@ RULES: tuple[Rule, ...] = (
     container_exit.fatal_exit,
     *node_state.RULES,
     *pod_state.RULES,
+    *record.RULES,
     *container_exit.RULES,
     pod_state.ended_for_good,
 )
@@ -38,7 +39,7 @@ def _is_well(member: Member, gang: Circumstances, waited: Mapping[int, Seconds])
     pod, life = member.pod, member.life
     if gang.gathering and pod is None:
         return True
-    if not member.unremarkable:
+    if not member.unremarkable or record.is_ahead(member, gang):
         return False
     if gang.gathering:
         return waited.get(member.rank, 0.0) < min(gang.in_place_deadline_s, gang.recreate_deadline_s)

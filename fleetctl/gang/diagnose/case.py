@@ -16,15 +16,19 @@ from fleetctl.gang.state import Container, Ended, Member, Promise, Seconds, Verd
 class Circumstances:
     """What the gang is at, and the user's limits.
 
-    `released` is what the lives that may run hold; `gathering` that a later attempt is on its way. Exit codes of the
+    `released` is what the lives that may run hold, `target` the attempt that the gang must reach. Exit codes of the
     trainer in `fatal_codes` end the gang.
     """
 
     released: Promise
-    gathering: bool = False
+    target: int
     fatal_codes: frozenset[int] = frozenset()
     in_place_deadline_s: Seconds = 120.0
     recreate_deadline_s: Seconds = 900.0
+
+    @property
+    def gathering(self) -> bool:
+        return self.target > self.released.attempt
 
 
 @dataclass(frozen=True, slots=True)

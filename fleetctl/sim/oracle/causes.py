@@ -153,6 +153,9 @@ class Causes:
     def _starts(self, write: GangWrite) -> bool:
         return write.before.target == 0
 
+    def _record_was_lost(self, write: GangWrite) -> bool:
+        return write.gang.highest_target > write.before.target
+
     def _resumes(self, write: GangWrite) -> bool:
         return write.before.created_before > write.before.target
 
@@ -172,4 +175,5 @@ _EVIDENCE: Mapping[str, Callable[[Causes, GangWrite], bool]] = {
     "node-out-of-service": Causes._node_is_unwell,
     "start": Causes._starts,
     "resumed": Causes._resumes,
+    "record-lost": Causes._record_was_lost,
 }

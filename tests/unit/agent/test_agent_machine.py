@@ -9,17 +9,20 @@ NOW = 100.0
 
 
 def waiting(promise=None, floor=0):
-    return Machine("life", 7.0, promise, 0, floor)
+    return lambda: Machine("life", 7.0, promise, 0, floor)
 
 
 def running(attempt, promise=None, floor=0):
-    return Machine("life", 7.0, promise or Promised(attempt, "old"), attempt, floor)
+    return lambda: Machine("life", 7.0, promise or Promised(attempt, "old"), attempt, floor)
 
 
 def ponged(attempt, ticket, at=NOW):
-    machine = waiting()
-    machine.on_message(Ping(attempt, ticket), at)
-    return machine
+    def make():
+        machine = waiting()()
+        machine.on_message(Ping(attempt, ticket), at)
+        return machine
+
+    return make
 
 
 PROMISES = lambda attempt, ticket: [Persist(attempt, ticket), Send(Pong(attempt, ticket))]  # noqa: E731
@@ -54,6 +57,7 @@ ROWS = [
     ("not for its own", running(2), Reset(2), NOW, []),
     ("not for an earlier one", running(2), Reset(1), NOW, []),
     ("not for one below its promise", running(2, Promised(4, "t")), Reset(3), NOW, []),
+    ("but for the one it promised", running(2, Promised(4, "t")), Reset(4), NOW, [RestartAll(4)]),
     ("a waiting life ignores it", ponged(1, "t"), Reset(2), NOW, []),
     # prove
     ("a waiting life dials the coordinator", waiting(), Prove("life-0"), NOW, [DialCoordinator("life-0")]),
@@ -63,13 +67,13 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("machine", "message", "now", "expected"), [row[1:] for row in ROWS], ids=[r[0] for r in ROWS])
-def test_rule(machine, message, now, expected):
-    assert repr(machine.on_message(message, now)) == repr(expected)
+@pytest.mark.parametrize(("make", "message", "now", "expected"), [row[1:] for row in ROWS], ids=[r[0] for r in ROWS])
+def test_rule(make, message, now, expected):
+    assert repr(make().on_message(message, now)) == repr(expected)
 
 
 def test_the_pong_that_counts_is_the_last_one_for_that_ticket():
-    machine = ponged(1, "t", at=NOW)
+    machine = ponged(1, "t", at=NOW)()
     machine.on_message(Ping(1, "u"), NOW + 4)
     assert machine.on_message(Release(1, "t"), NOW + 4) == []
     machine.on_message(Ping(1, "u"), NOW + 8)
@@ -77,11 +81,11 @@ def test_the_pong_that_counts_is_the_last_one_for_that_ticket():
 
 
 def test_hello_says_where_this_life_stands():
-    machine = ponged(2, "t")
-    assert machine.hello("token") == ("token", "life", 7.0, 0, (2, "t"))
+    machine = ponged(2, "t")()
+    assert machine.hello("token") == ("token", "life", 7.0, 0, (2, "t"), 2)
     machine.on_message(Release(2, "t"), NOW)
-    assert machine.hello("token") == ("token", "life", 7.0, 2, (2, "t"))
+    assert machine.hello("token") == ("token", "life", 7.0, 2, (2, "t"), 2)
 
 
 def test_hello_does_not_claim_the_promise_of_an_earlier_life():
-    assert waiting(floor=3).hello("token").promise is None
+    assert waiting(floor=3)().hello("token").promise is None

@@ -142,7 +142,7 @@ async def test_it_keeps_trying_with_growing_pauses_and_says_the_reason_once():
     times = [time for _, time in desk.log]
     assert times == [0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.1, 9.1, 12.1]
     assert at == pytest.approx(15.1)
-    await controller.hears(Hello("token", "life", 7.0, 3, None))
+    await controller.hears(Hello("token", "life", 7.0, 3, None, 3))
     assert len(desk.said) == 1
     await desk.stop()
 
@@ -195,7 +195,7 @@ async def test_a_late_release_makes_it_say_hello_on_the_same_stream():
     await controller.hears(Pong(1, "t"))
     desk.boottime += 6
     controller.say(Release(1, "t"))
-    await controller.hears(Hello("token", "life", 7.0, 0, Promised(1, "t")))
+    await controller.hears(Hello("token", "life", 7.0, 0, Promised(1, "t"), 1))
     assert "open" not in desk.log
     await desk.stop()
 

@@ -163,9 +163,8 @@ def test_no_state_is_without_an_answer(
     record: AttemptRecord, seen: list[tuple[Pod | None, Life | None]], asked: attempt.Round | None
 ) -> None:
     members = [member(rank, pod, life) for rank, (pod, life) in enumerate(seen)]
-    circumstances = Circumstances(
-        released=Promise(attempt=record.released, ticket=record.ticket), gathering=record.target > record.released
-    )
+    released = Promise(attempt=record.released, ticket=record.ticket)
+    circumstances = Circumstances(released=released, target=record.target)
     verdicts = diagnose(members, circumstances)
     situation = attempt.Situation(record, members, verdicts, "me/1", asked)
     step = attempt.step(situation)

@@ -11,8 +11,8 @@ from fleetctl.gang.diagnose.node_state import LEAVING_TAINTS, OUT_OF_SERVICE, is
 from fleetctl.gang.state import Container, Ended, Life, Member, Node, Pod, Promise, Verdict
 
 RELEASED = Promise(attempt=2, ticket="t")
-CALM = Circumstances(released=RELEASED, fatal_codes=frozenset({64}))
-GATHERING = Circumstances(released=RELEASED, gathering=True, fatal_codes=frozenset({64}))
+CALM = Circumstances(released=RELEASED, target=2, fatal_codes=frozenset({64}))
+GATHERING = Circumstances(released=RELEASED, target=3, fatal_codes=frozenset({64}))
 LIFE = Life(uid="u", life_id="x", started_at=100.7, attempt=2, promise=RELEASED)
 WAITING = Life(uid="u", life_id="y", started_at=100.7)
 
@@ -405,7 +405,14 @@ def test_a_rank_that_does_not_come_to_the_barrier_is_made_anew(
     found = diagnose([member(seen, node(), LIFE)], GATHERING, {1: missing_s, 0: 10_000})
     assert [(v.rule, v.because) for v in found] == ([expected] if expected else [])
     assert judged(*found) == ([("Unknown", expected[0], "RecreatePod", "n1", False)] if expected else [])
-    assert diagnose([member(seen, node(), LIFE)], CALM, {1: missing_s}) == ()
+    assert (
+        diagnose(
+            [member(seen, node(), LIFE)],
+            replace(CALM, released=Promise(attempt=3, ticket="t"), target=3),
+            {1: missing_s},
+        )
+        == ()
+    )
 
 
 def test_a_pod_that_has_ended_is_not_waited_for() -> None:
@@ -459,3 +466,29 @@ def test_nodes_come_before_containers_and_a_fatal_exit_before_all() -> None:
         (1, "container-exit", False),
         (0, "pod-gone", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("knows", "known"),
+    [
+        ({"attempt": 4}, 4),  # it runs an attempt that the record does not have
+        ({"attempt": 0, "promise": Promise(attempt=4, ticket="t")}, 4),
+        ({"attempt": 0, "promise": None, "floor": 5}, 5),
+        ({"attempt": 3}, 3),  # it was released before the others
+        # near misses
+        ({"attempt": 2}, None),
+        ({"attempt": 0, "promise": Promise(attempt=3, ticket="t"), "floor": 3}, None),
+    ],
+)
+def test_a_rank_that_knows_more_than_the_record_shows_that_the_record_was_lost(
+    knows: dict[str, Any], known: int | None
+) -> None:
+    found = diagnose([member(TRAINS, node(), replace(LIFE, **knows))], GATHERING)
+    lost = "the gang's status was emptied, or restored from a backup"
+    told = [f"rank 1 knows attempt {known}, and the record only 3: {lost}"] if known else []
+    assert [v.because for v in found if v.rule == "record-lost"] == told
+
+
+def test_a_pod_of_a_later_attempt_than_the_target_shows_that_the_record_was_lost() -> None:
+    found = diagnose([member(replace(TRAINS, attempt=3), node(), LIFE)], CALM)
+    assert judged(*found) == [("Unknown", "record-lost", "InPlace", "", False)]

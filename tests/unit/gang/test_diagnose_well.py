@@ -62,7 +62,7 @@ members = st.builds(
 
 @given(members, st.booleans(), st.sampled_from([0.0, 119.0, 120.0, 900.0]))
 def test_of_a_member_that_is_well_no_rule_has_anything_to_say(member: Member, gathering: bool, waited_s: float) -> None:
-    gang = Circumstances(released=PROMISE, gathering=gathering, fatal_codes=frozenset({64}))
+    gang = Circumstances(released=PROMISE, target=PROMISE.attempt + gathering, fatal_codes=frozenset({64}))
     if not diagnosing._is_well(member, gang, {0: waited_s}):
         return
     verdict = diagnosing._first_answer(Case(member, gang, waited_s, proof_s=20.0))

@@ -9,6 +9,7 @@ import logging
 import random
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -128,7 +129,8 @@ class Controller:
         self._authority = authority
         self._loops: dict[Key, GangLoop] = {}
         self._gang_tasks: asyncio.TaskGroup | None = None
-        self._led_since: float | None = None
+        self._term = -1
+        self._led_since = 0.0
         self._leadership_turned = asyncio.Event()
         self._elector = LeaseElector(
             connections.elector,
@@ -210,12 +212,22 @@ class Controller:
         not by us, one TLS handshake each."""
         await self._cache.synced()
         while True:
-            await self._until(leading=True)
+            await self._until(lambda: self._elector.leading)
+            await self._begin_term()
             async with self._rendezvous.listening(None, self._settings.listen_port, self._authority.context):
-                await self._until(leading=False)
+                await self._until(lambda: not self._elector.leading or self._elector.transitions != self._term)
 
-    async def _until(self, *, leading: bool) -> None:
-        while self._elector.leading is not leading:
+    async def _begin_term(self) -> None:
+        """Who led before us may have made pods that our watch does not show yet. From now on only we make any. Until
+        those are seen, a pod that was replaced, and whose agent still speaks, would count as a member."""
+        term = self._elector.transitions
+        await self._cache.refresh()
+        self._term, self._led_since = term, asyncio.get_running_loop().time()
+        for loop in self._loops.values():
+            loop.changed()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             self._leadership_turned.clear()
             await self._leadership_turned.wait()
 
@@ -224,14 +236,13 @@ class Controller:
         return self._cache.is_synced
 
     def _leads(self) -> bool:
-        return self._elector.leading and self._cache.is_synced
+        return self._elector.leading and self._elector.transitions == self._term
 
     def _writer(self) -> str | None:
         """Who we write as while we lead."""
         return f"{self._settings.identity}/{self._elector.transitions}" if self._leads() else None
 
     def _leadership_changed(self) -> None:
-        self._led_since = asyncio.get_running_loop().time() if self._elector.leading else None
         self._leadership_turned.set()
         if not self._elector.leading:
             self._rendezvous.dismiss_all()

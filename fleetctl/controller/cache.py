@@ -1,7 +1,8 @@
 """What the controller knows of the cluster: gangs, their pods, the nodes, and its own writes that are not back yet.
 
-Decisions must not be made on a world older than our own last write (a stale record would ping a second ticket). So what
-a write answered counts until the watch shows it, or until it has had time enough and the watch is believed again.
+Decisions must not be made on a world older than our own last write (a stale record would ping a second ticket; a pod
+that we made and do not see would cost a restart of all). So what a write answered counts until the watch has got there,
+however long that takes.
 
 Knows nothing of agents (rendezvous) and decides nothing.
 """
@@ -22,23 +23,15 @@ from fleetctl.kube.objects import NODES, PODS, Node, Pod
 from fleetctl.kube.reflector import Key, Reflector
 from fleetctl.kube.retry import JITTER
 
-OWN_WRITE_COUNTS_S = 5.0
-"""How long the answer to our own write outranks the watch."""
-
-
-@dataclass(frozen=True, slots=True)
-class _WrittenGang:
-    item: GangObject
-    until: float
-
 
 @dataclass(frozen=True, slots=True)
 class _WrittenPod:
-    """The pod as our write left it; None: deleted."""
+    """The pod as our write left it; None: deleted. `version` is that of its creation, if the watch had not got there;
+    that it was deleted, only an event can tell."""
 
     uid: str
     item: Pod | None
-    until: float
+    version: int | None = None
 
 
 class Cache:
@@ -62,7 +55,7 @@ class Cache:
         self._pods_of: defaultdict[Key, dict[str, Pod]] = defaultdict(dict)
         self._pods_on: defaultdict[str, dict[str, Pod]] = defaultdict(dict)
         self._gang_of_uid: dict[str, Key] = {}
-        self._own_gangs: dict[Key, _WrittenGang] = {}
+        self._own_gangs: dict[Key, GangObject] = {}
         self._own_pods: dict[Key, _WrittenPod] = {}
         self._nodes_gone: set[str] = set()
 
@@ -78,6 +71,10 @@ class Cache:
         for reflector in (self._gangs, self._pods, self._nodes):
             await reflector.synced.wait()
 
+    async def refresh(self) -> None:
+        """Returns when gangs and pods have been read anew."""
+        await asyncio.gather(self._gangs.refresh(), self._pods.refresh())
+
     @property
     def is_synced(self) -> bool:
         return all(reflector.synced.is_set() for reflector in (self._gangs, self._pods, self._nodes))
@@ -88,8 +85,8 @@ class Cache:
     def gang(self, key: Key) -> GangObject | None:
         """The gang, our own latest write included; None once it is deleted."""
         seen, own = self._gangs.items.get(key), self._own_gangs.get(key)
-        if own and seen and own.item.metadata.uid == seen.metadata.uid and _now() < own.until:
-            return own.item
+        if own and seen and own.metadata.uid == seen.metadata.uid and _is_newer(own, seen):
+            return own
         self._own_gangs.pop(key, None)
         return seen
 
@@ -97,7 +94,7 @@ class Cache:
         """The pods that carry the gang's label, by name, our own latest writes included."""
         pods = dict(self._pods_of.get(key, {}))
         for (namespace, name), own in self._own_pods.items():
-            if namespace != key[0] or _now() >= own.until:
+            if namespace != key[0] or self._is_past(own):
                 continue
             seen = pods.get(name)
             if own.item is not None and own.item.metadata.labels.get(LABEL_GANG) == key[1]:
@@ -109,7 +106,7 @@ class Cache:
     def pod(self, namespace: str, name: str) -> Pod | None:
         """One pod of any gang, our own latest write included."""
         own, seen = self._own_pods.get((namespace, name)), self._pods.items.get((namespace, name))
-        if own is None or _now() >= own.until:
+        if own is None or self._is_past(own):
             return seen
         return own.item or (seen if seen and seen.metadata.uid != own.uid else None)
 
@@ -144,17 +141,18 @@ class Cache:
         """Our write was answered with this; also for a live read after a conflict."""
         key = (gang.metadata.namespace, gang.metadata.name)
         seen = self._gangs.items.get(key)
+        self._own_gangs.pop(key, None)
         if seen is None or seen.metadata.uid != gang.metadata.uid or _is_newer(gang, seen):
-            self._own_gangs[key] = _WrittenGang(gang, _now() + OWN_WRITE_COUNTS_S)
+            self._own_gangs[key] = gang
         self._dirty(key)
 
     def wrote_pod(self, pod: Pod) -> None:
-        """We created this pod."""
+        """We created this pod; also for a live read of one that stood in the way of a write."""
         self._forget_old_writes()
         key, uid = (pod.metadata.namespace, pod.metadata.name), pod.metadata.uid
-        seen = self._pods.items.get(key)
-        if seen is None or seen.metadata.uid != uid:
-            self._own_pods[key] = _WrittenPod(uid, pod, _now() + OWN_WRITE_COUNTS_S)
+        written = _WrittenPod(uid, pod, int(pod.metadata.resource_version))
+        if not self._is_past(written):
+            self._own_pods[key] = written
             self._gang_of_uid[uid] = (key[0], pod.metadata.labels.get(LABEL_GANG, ""))
 
     def deleted_pod(self, namespace: str, name: str, uid: str, *, at_once: bool) -> None:
@@ -165,11 +163,18 @@ class Cache:
             return
         terminating = msgspec.structs.replace(pod.metadata, deletion_timestamp="1970-01-01T00:00:00Z")
         left = None if at_once else msgspec.structs.replace(pod, metadata=terminating)
-        self._own_pods[namespace, name] = _WrittenPod(uid, left, _now() + OWN_WRITE_COUNTS_S)
+        seen = self._pods.items.get((namespace, name))
+        unseen = seen is None or seen.metadata.uid != uid
+        created = int(pod.metadata.resource_version) if unseen else None
+        self._own_pods[namespace, name] = _WrittenPod(uid, left, created)
+
+    def _is_past(self, own: _WrittenPod) -> bool:
+        """Whether the watch has got beyond it."""
+        return own.version is not None and self._pods.version >= own.version
 
     def _forget_old_writes(self) -> None:
         for key, own in list(self._own_pods.items()):
-            if _now() >= own.until:
+            if self._is_past(own):
                 del self._own_pods[key]
                 seen = self._pods.items.get(key)
                 if seen is None or seen.metadata.uid != own.uid:
@@ -180,19 +185,17 @@ class Cache:
         assert known is not None  # noqa: S101  (a change has an object)
         key = (known.metadata.namespace, known.metadata.name)
         own = self._own_gangs.get(key)
-        if own and new and not _is_newer(own.item, new):
+        if own and new and not _is_newer(own, new):
             del self._own_gangs[key]
         self._dirty(key)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        self._compare_with_own_write(old, new)
         for pod in (old, new):
             if pod is None:
                 continue
             meta, node = pod.metadata, pod.spec.node_name
             key = (meta.namespace, meta.labels.get(LABEL_GANG, ""))
-            own = self._own_pods.get((meta.namespace, meta.name))
-            if own and own.uid == meta.uid:
-                del self._own_pods[meta.namespace, meta.name]
             if pod is new:
                 self._pods_of[key][meta.name] = pod
                 self._gang_of_uid[meta.uid] = key
@@ -205,6 +208,17 @@ class Cache:
                 if new is None:
                     self._pod_gone(meta.uid)
             self._dirty(key)
+
+    def _compare_with_own_write(self, old: Pod | None, new: Pod | None) -> None:
+        known = new or old
+        assert known is not None  # noqa: S101  (a change has an object)
+        meta = known.metadata
+        own = self._own_pods.get((meta.namespace, meta.name))
+        if own is None or own.uid != meta.uid:
+            return
+        created = own.item is not None and own.item.metadata.deletion_timestamp is None
+        if created or new is None or meta.deletion_timestamp:
+            del self._own_pods[meta.namespace, meta.name]
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         """Kubelets report every few minutes that nothing is new; only what decisions read makes gangs dirty."""
@@ -235,7 +249,3 @@ def _is_orphan(pod: Pod, gangs: set[str]) -> bool:
         o.uid for o in pod.metadata.owner_references if o.kind == "Gang" and o.api_version.startswith(f"{GROUP}/")
     ]
     return bool(owners) and not gangs.intersection(owners)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -5,6 +5,7 @@ ever written twice blindly.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Collection, Coroutine
@@ -181,15 +182,20 @@ class Executor:
             raise Retry(f"{resource.kind} {namespace}/{name} was there a moment ago") from error
 
     async def _delete_pod(self, gang: Gang, deletion: Deletion) -> None:
-        """Exactly the pod that was judged: if it has changed since, the API server refuses (Conflict)."""
-        await self._client.delete(
-            PODS,
-            gang.namespace,
-            deletion.name,
-            uid=deletion.uid,
-            resource_version=deletion.version,
-            grace_seconds=deletion.grace_s,
-        )
+        """Exactly the pod that was judged. If it has changed since, the API server refuses: we look at it as it is."""
+        try:
+            await self._client.delete(
+                PODS,
+                gang.namespace,
+                deletion.name,
+                uid=deletion.uid,
+                resource_version=deletion.version,
+                grace_seconds=deletion.grace_s,
+            )
+        except Conflict:
+            with contextlib.suppress(NotFound):
+                self._cache.wrote_pod(await self._client.get(PODS, gang.namespace, deletion.name))
+            raise
         self._cache.deleted_pod(gang.namespace, deletion.name, deletion.uid, at_once=deletion.grace_s == 0)
 
 

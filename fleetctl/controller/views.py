@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from fleetctl.controller.resources import GangObject
 from fleetctl.gang import state
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.pods import LABEL_ATTEMPT, RESERVED_PREFIX
+from fleetctl.gang.pods import AVOIDS, LABEL_ATTEMPT, RESERVED_PREFIX
 from fleetctl.kube import objects
 from fleetctl.stamps import unix_seconds
 
@@ -32,6 +32,7 @@ def pod_view(pod: objects.Pod, gang_uid: str) -> state.Pod:
         reason=status.reason,
         message=status.message,
         disruption=next((c.reason for c in status.conditions if c.type == "DisruptionTarget" and _true(c)), ""),
+        avoids=tuple(filter(None, meta.annotations.get(AVOIDS, "").split(","))),
         unschedulable=any(c.type == "PodScheduled" and c.reason == "Unschedulable" for c in status.conditions),
         deleting=meta.deletion_timestamp is not None,
         finalizers=meta.finalizers,
@@ -80,21 +81,32 @@ class Members:
             self._gang, self._known = gang, {}
         on = {name: node(name) for name in {pod.spec.node_name: None for pod in pods.values()} if name}
         self._nodes = {name: known if (known := self._nodes.get(name)) == seen else seen for name, seen in on.items()}
-        return tuple([self._member(gang, slot, pods.get(slot.pod_name), life) for slot in gang.slots])
+        return tuple([self._member(gang, slot, pods.get(slot.pod_name), life, node) for slot in gang.slots])
 
     def _member(
-        self, gang: Gang, slot: Slot, pod: objects.Pod | None, life: Callable[[str], state.Life | None]
+        self,
+        gang: Gang,
+        slot: Slot,
+        pod: objects.Pod | None,
+        life: Callable[[str], state.Life | None],
+        look: Callable[[str], state.Node | None],
     ) -> state.Member:
         if pod is None:
             return state.Member(rank=slot.rank, pod_name=slot.pod_name, trainer=slot.trainer)
         node, speaks = self._nodes.get(pod.spec.node_name), life(pod.metadata.uid)
         seen, known = self._known.get(slot.rank) or (None, None)
         same = seen is pod
-        if known is not None and same and known.node is node and known.life is speaks:
+        if known is not None and same and known.node is node and known.life is speaks and not known.avoided:
             return known
-        view = known.pod if known is not None and same else pod_view(pod, gang.uid)
+        view = known.pod if known is not None and same and known.pod else pod_view(pod, gang.uid)
         member = state.Member(
-            rank=slot.rank, pod_name=slot.pod_name, trainer=slot.trainer, pod=view, node=node, life=speaks
+            rank=slot.rank,
+            pod_name=slot.pod_name,
+            trainer=slot.trainer,
+            pod=view,
+            node=node,
+            life=speaks,
+            avoided=() if view.node else tuple(found for name in view.avoids if (found := look(name))),
         )
         self._known[slot.rank] = pod, member
         return member

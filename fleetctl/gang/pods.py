@@ -34,6 +34,8 @@ LABEL_GANG = f"{spec.GROUP}/gang"
 LABEL_RANK = f"{spec.GROUP}/rank"
 LABEL_GROUP = f"{spec.GROUP}/group"
 LABEL_ATTEMPT = f"{spec.GROUP}/attempt"
+AVOIDS = f"{spec.GROUP}/avoids"
+"""Annotation: the nodes that the pod must not go to."""
 
 # builtins of the shell only: the trainer's image may hold nothing but /bin/sh
 WRITE_LIFE_ID = f'read -r id </proc/sys/kernel/random/uuid && echo "$id" >{AGENT_DIR}/life'
@@ -89,7 +91,10 @@ def pod(
         "metadata": {
             **_metadata(gang, slot.pod_name),
             "labels": labels,
-            "annotations": metadata.get("annotations") or {},
+            "annotations": {
+                **(metadata.get("annotations") or {}),
+                **({AVOIDS: ",".join(sorted(avoid))} if avoid else {}),
+            },
         },
         "spec": body,
     }

@@ -74,8 +74,8 @@ class Pod:
 
     `version` is its resourceVersion; `attempt` the one it was created for. `disruption`: the reason of its condition
     DisruptionTarget (an eviction, a preemption). `restarting_since`: when the condition AllContainersRestarting became
-    True, None while it is not. `containers`: the user's regular ones and sidecars; `preparing`: the init container the
-    pod is at, or that failed, ours included.
+    True, None while it is not. `avoids`: names of nodes that it must not go to. `containers`: the user's regular ones
+    and sidecars; `preparing`: the init container the pod is at, or that failed, ours included.
     """
 
     name: str
@@ -89,6 +89,7 @@ class Pod:
     message: str = ""
     disruption: str = ""
     unschedulable: bool = False
+    avoids: tuple[str, ...] = ()
     deleting: bool = False
     finalizers: tuple[str, ...] = ()
     restarting_since: Seconds | None = None
@@ -119,7 +120,8 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One rank: its pod, the node that is bound to, and what its agent said of the pod's current life.
+    """One rank: its pod, the node that is bound to, and what its agent said of the pod's current life. `avoided`: nodes
+    that the pod must not go to, while it has none.
 
     `trainer` is the container's name. Whoever keeps members from one look at the gang to the next keeps with them what
     follows from them: thousands are looked at many times a second.
@@ -131,6 +133,7 @@ class Member:
     pod: Pod | None = None
     node: Node | None = None
     life: Life | None = None
+    avoided: tuple[Node, ...] = ()
 
     @property
     def succeeded(self) -> bool:

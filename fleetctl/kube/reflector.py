@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Generic
 
 from fleetctl.kube.client import SILENCE, KubeClient, WatchEvent
@@ -73,9 +73,30 @@ class Reflector(Generic[T]):
         """Where the next watch goes on; empty: nowhere, list first."""
         self._newest = ""
         self._older_since: Seconds | None = None
+        self._listed = asyncio.Event()
+        self._interruption: asyncio.Timeout | None = None
+
+    @property
+    def version(self) -> int:
+        """The latest that was seen, of any object; 0 before the first list."""
+        return int(self._newest or 0)
+
+    async def refresh(self) -> None:
+        """Returns when everything has been listed anew: as it is now, not as a stream that lags behind tells it."""
+        self._listed.clear()
+        if self._interruption is not None:
+            self._interruption.reschedule(self._now())
+        await self._listed.wait()
 
     async def run(self) -> None:
         """Follow the resource until cancelled. Errors of the server are waited out, whatever they are."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None) as self._interruption:
+                    await self._keep_up()
+            self._version = ""
+
+    async def _keep_up(self) -> None:
         failures = 0
         while True:
             lived, clean = await self._follow()
@@ -99,6 +120,8 @@ class Reflector(Generic[T]):
             self._version = ""
         except ApiError as error:
             log.warning("%s: %s", self._resource.plural, error)
+            if (self.last_event_at or 0.0) < started <= self._now() - self._silence:
+                self._version = ""  # not even a bookmark came: a server that was restored waits for our version
         else:
             return self._now() - started, True
         return self._now() - started, False
@@ -115,15 +138,17 @@ class Reflector(Generic[T]):
             self._put(item)
         self.relists += self.synced.is_set()
         self.synced.set()
+        self._listed.set()
 
     def _require_newer(self, version: str) -> None:
         """What we have seen does not become unseen: a list from a server that lags behind is asked for again."""
-        if not version or int(version) >= int(self._newest or 0):
+        if not version or int(version) >= self.version:
             self._older_since = None
             return
         self._older_since = self._now() if self._older_since is None else self._older_since
         if self._now() < self._older_since + BACK_IN_TIME:
-            raise ApiError(f"list {self._resource.plural}", f"it tells version {version}, and we have seen {self._newest}")
+            told = f"it tells version {version}, and we have seen {self._newest}"
+            raise ApiError(f"list {self._resource.plural}", told)
         log.warning("%s: the server has gone back in time; version %s is believed", self._resource.plural, version)
         self._older_since = None
 

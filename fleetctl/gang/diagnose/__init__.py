@@ -39,7 +39,7 @@ def _is_well(member: Member, gang: Circumstances, waited: Mapping[int, Seconds])
     pod, life = member.pod, member.life
     if gang.gathering and pod is None:
         return True
-    if not member.unremarkable or record.is_ahead(member, gang):
+    if not member.unremarkable or record.is_ahead(member, gang) or record.is_left_behind(member, gang):
         return False
     if gang.gathering:
         return waited.get(member.rank, 0.0) < min(gang.in_place_deadline_s, gang.recreate_deadline_s)

@@ -6,6 +6,7 @@ Who took it away is told where Kubernetes says so; where it does not, the scope 
 from typing import Literal
 
 from fleetctl.gang.diagnose.case import Case, Rule
+from fleetctl.gang.diagnose.node_state import is_suspect
 from fleetctl.gang.state import Verdict
 
 DISRUPTIONS = {
@@ -88,6 +89,19 @@ def overdue(case: Case) -> Verdict | None:
     return _recreate(case, "Unknown", "recreate-deadline" if fresh else "in-place-deadline", because, node=pod.node)
 
 
+def kept_away(case: Case) -> Verdict | None:
+    """The pod finds no room, and must not go to a node that has become well again: it would be Held for ever."""
+    member, pod = case.member, case.member.pod
+    if not case.gang.gathering or pod is None or pod.deleting or not pod.unschedulable:
+        return None
+    well = [node.name for node in member.avoided if not is_suspect(node)]
+    if not well or case.missing_s < case.gang.in_place_deadline_s:
+        return None
+    names = ", ".join(well[:8]) + (", …" if len(well) > 8 else "")
+    because = f"no node has room for the pod of {case.who}, which may not go to {names}, well again by now"
+    return _recreate(case, "Unknown", "kept-away", because)
+
+
 def ended_for_good(case: Case) -> Verdict | None:
     """A Failed pod, and nobody says why."""
     pod = case.member.pod
@@ -98,7 +112,7 @@ def ended_for_good(case: Case) -> Verdict | None:
     return _recreate(case, "Container", "pod-failed", f"the pod of {case.who} has failed{f': {why}' if why else ''}")
 
 
-RULES: tuple[Rule, ...] = (rejected_by_node, pod_gone, pod_leaving, succeeded_too_early, overdue)
+RULES: tuple[Rule, ...] = (rejected_by_node, pod_gone, pod_leaving, succeeded_too_early, overdue, kept_away)
 
 
 def _recreate(

@@ -147,8 +147,8 @@ class Causes:
         pod = write.gang.pods.get(-1 if write.after.rank is None else write.after.rank)
         return self._pod_is_gone(write) or (pod is not None and pod.deleting)
 
-    def _node_is_unwell(self, write: GangWrite) -> bool:
-        return False  # else it had been excused
+    def _only_if_excused(self, write: GangWrite) -> bool:
+        return False  # by people who meddled with the rank, or a node that is unwell
 
     def _starts(self, write: GangWrite) -> bool:
         return write.before.target == 0
@@ -169,11 +169,12 @@ _EVIDENCE: Mapping[str, Callable[[Causes, GangWrite], bool]] = {
     "rejected-by-node": Causes._pod_failed,
     "pod-gone": Causes._pod_is_gone,
     "pod-leaving": Causes._pod_leaves,
-    "node-dead": Causes._node_is_unwell,
-    "node-deleted": Causes._node_is_unwell,
-    "node-leaving": Causes._node_is_unwell,
-    "node-out-of-service": Causes._node_is_unwell,
+    "node-dead": Causes._only_if_excused,
+    "node-deleted": Causes._only_if_excused,
+    "node-leaving": Causes._only_if_excused,
+    "node-out-of-service": Causes._only_if_excused,
     "start": Causes._starts,
     "resumed": Causes._resumes,
     "record-lost": Causes._record_was_lost,
+    "left-behind": Causes._only_if_excused,
 }

@@ -106,6 +106,8 @@ class Desk:
         self.calls.append(("get", name))
         if resource is GANGS:
             return GangObject(metadata=ObjectMeta(namespace=namespace, name=name, uid="g"), spec=SPEC)
+        if name not in self.there:
+            raise NotFound("GET", "it is gone", status=404)
         return self._object(resource, name, self.there[name], "read")
 
     def _object(self, resource: object, name: str, owner: str, uid: str) -> Any:
@@ -172,6 +174,16 @@ async def test_a_deletion_that_was_refused_is_not_told_to_the_cache() -> None:
         await desk.does(DeletePods((deletion(3), deletion(4))))
     assert desk.names("delete") == ["llm-worker-3", "llm-worker-4"]  # one that fails does not stop the others
     assert desk.names("cache lost") == ["research/llm-worker-4"]
+    assert desk.names("cache has") == []
+
+
+async def test_a_pod_that_has_changed_before_it_was_deleted_is_looked_at_as_it_is() -> None:
+    desk = Desk()
+    desk.errors = {"llm-worker-3": Conflict("DELETE", "it has changed", status=409)}
+    desk.there = {"llm-worker-3": "g"}
+    with pytest.raises(Conflict):
+        await desk.does(DeletePods((deletion(3),)))
+    assert desk.calls[-2:] == [("get", "llm-worker-3"), ("cache has", "llm-worker-3", "read")]
 
 
 async def test_pods_are_made_away_from_the_nodes_to_avoid() -> None:

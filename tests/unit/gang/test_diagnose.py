@@ -405,14 +405,8 @@ def test_a_rank_that_does_not_come_to_the_barrier_is_made_anew(
     found = diagnose([member(seen, node(), LIFE)], GATHERING, {1: missing_s, 0: 10_000})
     assert [(v.rule, v.because) for v in found] == ([expected] if expected else [])
     assert judged(*found) == ([("Unknown", expected[0], "RecreatePod", "n1", False)] if expected else [])
-    assert (
-        diagnose(
-            [member(seen, node(), LIFE)],
-            replace(CALM, released=Promise(attempt=3, ticket="t"), target=3),
-            {1: missing_s},
-        )
-        == ()
-    )
+    calm = replace(CALM, released=Promise(attempt=3, ticket="t"), target=3)
+    assert diagnose([member(seen, node(), replace(LIFE, attempt=3))], calm, {1: missing_s}) == ()
 
 
 def test_a_pod_that_has_ended_is_not_waited_for() -> None:
@@ -492,3 +486,43 @@ def test_a_rank_that_knows_more_than_the_record_shows_that_the_record_was_lost(
 def test_a_pod_of_a_later_attempt_than_the_target_shows_that_the_record_was_lost() -> None:
     found = diagnose([member(replace(TRAINS, attempt=3), node(), LIFE)], CALM)
     assert judged(*found) == [("Unknown", "record-lost", "InPlace", "", False)]
+
+
+@pytest.mark.parametrize(
+    ("life", "found"),
+    [
+        (replace(LIFE, attempt=1), ("Unknown", "left-behind", "InPlace", "", False)),
+        # near misses
+        (LIFE, None),
+        (replace(LIFE, attempt=1, connected=False), None),
+    ],
+)
+def test_a_rank_that_runs_an_earlier_attempt_than_was_released_is_not_left_alone(life: Life, found: Any) -> None:
+    assert judged(*diagnose([member(TRAINS, node(), life)], CALM)) == ([found] if found else [])
+    assert diagnose([member(TRAINS, node(), life)], GATHERING) == ()  # then it is reset anyway
+
+
+UNBOUND = replace(TRAINS, node="", phase="Pending", containers=(), unschedulable=True, attempt=3, avoids=("n1", "n2"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "avoided", "missing_s", "well"),
+    [
+        (UNBOUND, [node("n1"), silent("n2")], 120, "n1"),
+        (UNBOUND, [node("n1"), node("n2")], 120, "n1, n2"),
+        (UNBOUND, [node(f"n{n}") for n in range(9)], 120, "n0, n1, n2, n3, n4, n5, n6, n7, …"),
+        # near misses
+        (UNBOUND, [silent("n1"), node("n2", ready="Unknown")], 10_000, None),
+        (UNBOUND, [], 10_000, None),
+        (UNBOUND, [node("n1")], 119, None),
+        (replace(UNBOUND, unschedulable=False), [node("n1")], 10_000, None),
+        (replace(UNBOUND, deleting=True), [node("n1")], 10_000, None),
+    ],
+)
+def test_a_pod_that_finds_no_room_is_made_anew_once_a_node_is_well_that_it_had_to_avoid(
+    seen: Pod, avoided: list[Node], missing_s: float, well: str | None
+) -> None:
+    found = diagnose([replace(member(seen), avoided=tuple(avoided))], GATHERING, {1: missing_s})
+    because = f"no node has room for the pod of rank 1, which may not go to {well}, well again by now"
+    assert [v.because for v in found] == ([because] if well else [])
+    assert judged(*found) == ([("Unknown", "kept-away", "RecreatePod", "", False)] if well else [])

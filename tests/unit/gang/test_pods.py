@@ -171,12 +171,15 @@ def test_the_coordinators_service_leads_to_the_trainer_and_to_the_agent() -> Non
 
 
 def test_a_pod_avoids_nodes_by_name_one_requirement_each() -> None:
-    spec = made(a_gang(), avoid={"node-b", "node-a"})["spec"]
+    pod = made(a_gang(), avoid={"node-b", "node-a"})
+    assert pod["metadata"]["annotations"][pods.AVOIDS] == "node-a,node-b"
+    spec = pod["spec"]
     assert spec["affinity"] == on_nodes({"matchFields": [not_node("node-a"), not_node("node-b")]})
 
 
 def test_a_pod_that_avoids_nothing_has_the_users_affinity_and_no_other() -> None:
     assert "affinity" not in made(a_gang())["spec"]
+    assert made(a_gang())["metadata"]["annotations"] == {}
     own = on_nodes({"matchExpressions": [zone("a")]})
     assert made(a_gang(template=pod_spec(affinity=own)))["spec"]["affinity"] == own
 

@@ -107,6 +107,37 @@ async def test_after_a_long_life_the_back_off_starts_from_the_beginning(api: Fak
     assert api.pauses(WATCH) == pytest.approx([0.8, 1.6, 100.8, 1.6])
 
 
+@pytest.mark.parametrize(
+    "at_that_time",
+    [
+        pytest.param(QUIET, id="a stream that tells nothing"),
+        pytest.param(stream(then=CUT), id="a pause after a failure"),
+    ],
+)
+async def test_a_refresh_lists_at_once_whatever_it_was_at(api: FakeApi, follower: Follower, at_that_time: Any):
+    api.says(LIST, listing(node("a")), listing(node("b", "30"), version="30"))
+    api.says(WATCH, at_that_time, QUIET)
+    await asyncio.sleep(0.5)
+    async with asyncio.timeout(0.1):
+        await follower.reflector.refresh()
+    assert follower.story == ["+a@1", "-a@1", "+b@30"]
+    await asyncio.sleep(1)
+    assert versions(api) == ["10", "30"]
+    assert follower.reflector.version == 30
+
+
+async def test_a_refresh_before_the_first_list_is_that_list(api: FakeApi, client: KubeClient):
+    api.says(LIST, listing(node("a")))
+    api.says(WATCH, QUIET)
+    follower = Follower(client, Longest())
+    async with asyncio.TaskGroup() as tasks:
+        refreshed = tasks.create_task(follower.reflector.refresh())
+        running = tasks.create_task(follower.reflector.run())
+        await refreshed
+        running.cancel()
+    assert len(api.asked(LIST)) == 1
+
+
 async def test_a_list_older_than_what_was_seen_is_asked_for_again(api: FakeApi, follower: Follower):
     old = listing(node("a"), version="10")
     api.says(LIST, old, old, old, listing(node("b", "12"), version="12"))

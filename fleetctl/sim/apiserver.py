@@ -14,7 +14,7 @@ import msgspec
 
 from fleetctl.clock import Clock
 from fleetctl.sim import lifecycle
-from fleetctl.sim.answers import Answer, ApiFailure, Cause, conflict, invalid, not_found
+from fleetctl.sim.answers import Answer, ApiFailure, conflict, invalid, not_found
 from fleetctl.sim.journal import Journal, Key, Listed, Object, Verb, Wrote
 from fleetctl.sim.kinds import KINDS, full_name
 from fleetctl.sim.requests import (
@@ -121,9 +121,11 @@ class ApiServer:
         grace = lifecycle.grace_s(KINDS[plural], stored.body, grace_s)
         if grace is None:
             return stored.body  # it is being deleted already, and this asks for nothing more
-        if grace == 0 and not meta.get("finalizers"):
-            return self._remove(actor, plural, key).body
-        return self._put(actor, "delete", plural, key, lifecycle.marked(stored.body, grace, self._clock.now())).body
+        goes = grace == 0 and not meta.get("finalizers")
+        if KINDS[plural].graceful or not goes:
+            # a pod's end is always written down before it goes: watches are told of both
+            stored = self._put(actor, "delete", plural, key, lifecycle.marked(stored.body, grace, self._clock.now()))
+        return self._remove(actor, plural, key).body if goes else stored.body
 
     # For clients
 
@@ -194,17 +196,13 @@ class ApiServer:
 
     def _watch(self, request: Request) -> Watch:
         query = request.query
-        since = number(query, "resourceVersion") or None
-        if since is not None and since > self.version:
-            cause = Cause("", "ResourceVersionTooLarge", "Too large resource version")
-            raise ApiFailure(504, "Timeout", f"Too large resource version: {since}, current: {self.version}", [cause])
         return Watch(
             self._store,
             self._watchers[request.plural],
             request.plural,
             namespace=request.namespace,
             wanted=selector(query.get("labelSelector", "")),
-            since=since,
+            since=number(query, "resourceVersion") or None,
             seconds=number(query, "timeoutSeconds") or LONGEST_WATCH,
             bookmarks=query.get("allowWatchBookmarks") == "true",
         )
@@ -215,6 +213,8 @@ class ApiServer:
             raise ApiFailure(400, "BadRequest", "the namespace of the object does not match that of the request")
         if (body.get("apiVersion"), body.get("kind")) != (kind.resource.api_version, kind.resource.kind):
             raise ApiFailure(400, "BadRequest", f"this is not a {kind.resource.kind} of {kind.resource.api_version}")
+        if body["metadata"].get("resourceVersion"):
+            raise ApiFailure(500, "", "resourceVersion should not be set on objects to be created")
         key, new = self._prepare(request.plural, body)
         if request.query.get("dryRun"):
             return Answer(201, msgspec.json.encode(new))
@@ -243,6 +243,8 @@ class ApiServer:
         meta, wanted = stored.body["metadata"], body["metadata"]
         for field in ("resourceVersion", "uid"):
             if wanted.get(field) and wanted[field] != meta[field]:
+                if (request.verb, field) == ("patch", "uid"):
+                    raise invalid(request.plural, request.name, "metadata.uid", "field is immutable")
                 message = "the object has been modified; please apply your changes to the latest version and try again"
                 raise conflict(request.plural, request.name, message)
         verb: Verb = "patch" if request.verb == "patch" else "update"

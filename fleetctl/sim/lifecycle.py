@@ -24,14 +24,15 @@ OURS = (
     "deletionGracePeriodSeconds",
 )
 """Metadata that only the server writes."""
+NOTHING: tuple[object, ...] = (None, "", [], {})
+"""Metadata that is as good as not there, and is not kept."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _LONGEST_NAME = 253
 
 
 def new(kind: Kind, body: Object, suffix: str) -> Object:
     """A new object. `suffix` ends a name that is to be generated."""
-    wanted = body.get("metadata", {})
-    meta = {k: v for k, v in wanted.items() if k not in OURS[2:]}
+    meta = {k: v for k, v in body.get("metadata", {}).items() if k not in OURS[2:] and v not in NOTHING}
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = meta["generateName"] + suffix
     if not kind.resource.namespaced:
@@ -61,9 +62,11 @@ def misnamed(kind: Kind, meta: Object) -> tuple[str, str] | None:
 
 def with_status(old: Object, wanted: Object) -> Object:
     """Only the status is taken; `old` itself if that is the same."""
+    if wanted.get("status") == old.get("status"):
+        return old
     if "status" not in wanted:
         return {k: v for k, v in old.items() if k != "status"}
-    return {**old, "status": wanted["status"]} if wanted["status"] != old.get("status") else old
+    return {**old, "status": wanted["status"]}
 
 
 def updated(kind: Kind, old: Object, wanted: Object) -> Object:
@@ -72,7 +75,7 @@ def updated(kind: Kind, old: Object, wanted: Object) -> Object:
     if wanted is old:
         return old
     before = old["metadata"]
-    meta = {k: v for k, v in wanted["metadata"].items() if k not in OURS}
+    meta = {k: v for k, v in wanted["metadata"].items() if k not in OURS and v not in NOTHING}
     meta |= {k: before[k] for k in OURS if k in before}
     made = {**wanted, "apiVersion": old["apiVersion"], "kind": old["kind"], "metadata": meta}
     if kind.status:

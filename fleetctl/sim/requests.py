@@ -7,7 +7,7 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -124,10 +124,10 @@ def misshapen(body: Object) -> str:
         if not isinstance(body.get(part, {}), dict):
             return part
     for part in ("labels", "annotations"):
-        values = meta.get(part) or {}
+        values = {} if meta.get(part) is None else meta[part]
         if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
             return f"metadata.{part}"
-    finalizers = meta.get("finalizers") or []
+    finalizers = [] if meta.get("finalizers") is None else meta["finalizers"]
     if not isinstance(finalizers, list) or not all(isinstance(each, str) for each in finalizers):
         return "metadata.finalizers"
     return ""
@@ -159,28 +159,43 @@ def number(query: Mapping[str, str], name: str) -> int:
     return int(value)
 
 
-Selector = tuple[tuple[str, frozenset[str] | None], ...]
-"""Labels and the values they may have; None: any."""
+class Term(NamedTuple):
+    """The labels that have this key and one of these values (None: any), or all others."""
+
+    key: str
+    values: frozenset[str] | None
+    others: bool
+
+
+Selector = tuple[Term, ...]
 
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _KEY = re.compile(rf"({_NAME}/)?{_NAME}")
-_TERM = re.compile(r"\s*(?P<key>[^\s=!(),]+)\s*(?:==?\s*(?P<value>[^\s=!(),]*)|\bin\s*\((?P<values>[^()]*)\))?\s*")
+_TERM = re.compile(
+    r"\s*(?P<without>!?)\s*(?P<key>[^\s=!(),]+)\s*"
+    r"(?:(?P<is>==?|!=)\s*(?P<value>[^\s=!(),]*)|\b(?P<in>in|notin)\s*\((?P<values>[^()]*)\))?\s*"
+)
 
 
 @functools.lru_cache(maxsize=256)
 def selector(text: str) -> Selector:
-    """`key`, `key=value` and `key in (a,b)`, joined by commas. Raises ApiFailure for anything else."""
-    terms: list[tuple[str, frozenset[str] | None]] = []
+    """`key`, `!key`, `key=value`, `key!=value`, `key in (a,b)` and `key notin (a,b)`, joined by commas. Raises
+    ApiFailure for anything else."""
+    terms: list[Term] = []
     at = 0
     while text and at <= len(text):
         term = _TERM.match(text, at)
         ends = term.end() if term else at
         if term is None or not _KEY.fullmatch(term["key"]) or text[ends : ends + 1] not in {"", ","}:
             raise ApiFailure(400, "BadRequest", f"unable to parse requirement: {text[at:]!r}")
-        if term["values"] is not None:
-            terms.append((term["key"], frozenset(value.strip() for value in term["values"].split(","))))
-        else:
-            terms.append((term["key"], None if term["value"] is None else frozenset((term["value"],))))
+        values = None
+        if term["is"]:
+            values = frozenset((term["value"],))
+        if term["in"]:
+            values = frozenset(value.strip() for value in term["values"].split(","))
+        if term["without"] and values is not None:
+            raise ApiFailure(400, "BadRequest", f"unable to parse requirement: {text[at:]!r}")
+        terms.append(Term(term["key"], values, bool(term["without"]) or term["is"] == "!=" or term["in"] == "notin"))
         at = ends + 1
     return tuple(terms)
 
@@ -189,4 +204,7 @@ def selects(wanted: Selector, body: Object) -> bool:
     if not wanted:
         return True
     labels = body["metadata"].get("labels") or {}
-    return all(key in labels and (values is None or labels[key] in values) for key, values in wanted)
+    return all(
+        (term.key in labels and (term.values is None or labels[term.key] in term.values)) != term.others
+        for term in wanted
+    )

@@ -166,7 +166,8 @@ class Stream:
 
     def _bookmark(self) -> None:
         self._timers["bookmark"] = self._later(BOOKMARK_S, self._bookmark)
-        self._put(self._watch.bookmark())
+        if (line := self._watch.bookmark()) is not None:
+            self._put(line)
 
     def _deliver(self) -> None:
         """What is due has arrived, if it gets through."""

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 from fleetctl.sim.answers import Answer, ApiFailure
 from fleetctl.sim.apiserver import ApiServer
 from fleetctl.sim.journal import Object
-from fleetctl.sim.requests import Request
+from fleetctl.sim.requests import Request, number
 from fleetctl.sim.watch import Watch
 
 SOON = 5.0
@@ -212,6 +212,23 @@ class StaleLists(Trouble):
 @dataclass(frozen=True, kw_only=True)
 class Stalled(Trouble):
     """Nothing arrives, bookmarks included; once this is over, everything does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behind(Stalled):
+    """A server whose cache stands still at a version has taken over: lists tell the state then, watches nothing that
+    came later, and one that wants to go on from later is answered 410. Door.break_watches makes the clients come to it.
+    """
+
+    as_of: int
+
+    async def meet(self, request: Request, further: Further, between: Between) -> Outcome:
+        if request.verb == "list":
+            return between.server.answer(request, as_of=self.as_of)
+        since = number(request.query, "resourceVersion")
+        if request.verb == "watch" and since > self.as_of:
+            return ApiFailure(410, "Expired", f"version {since} is not known here").answer()
+        return await further()
 
 
 @dataclass(frozen=True, kw_only=True)

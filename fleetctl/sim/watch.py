@@ -61,7 +61,7 @@ class Watch:
         self._sink = sink
         self._watchers[self] = None
         if self._since is None:
-            for stored in self._store.all(self.plural):
+            for stored in self._store.at(self.plural, self._store.version):
                 if self._concerns(stored):
                     sink(_line("ADDED", stored))
             return
@@ -82,16 +82,18 @@ class Watch:
 
     def see(self, change: Change) -> None:
         """Called for every change of the resource."""
-        if self._sink is None:
-            return
+        if self._sink is None or (self._since is not None and change.version <= self._since):
+            return  # a version that is yet to come is waited for in silence
         before = change.before is not None and self._concerns(change.before)
         if change.after is not None and (self._concerns(change.after) if change.relabelled else before):
             self._sink(_line("MODIFIED" if before else "ADDED", change.after))
         elif before:
             self._sink(_line("DELETED", change.last))
 
-    def bookmark(self) -> Line:
-        """How far the server has come."""
+    def bookmark(self) -> Line | None:
+        """How far the server has come; None if it has not come to where the watch begins."""
+        if self._since is not None and self._store.version < self._since:
+            return None
         resource = KINDS[self.plural].resource
         body = {
             "kind": resource.kind,

@@ -68,6 +68,18 @@ def test_uids_are_new_for_every_object_and_the_same_in_every_run(world: ApiWorld
     assert len(set(first)) == 2
 
 
+def test_a_new_object_has_no_version_yet(world: ApiWorld):
+    code, answer = world.ask("POST", POD_PATH, a_pod(resourceVersion="1"))
+    assert (code, answer["reason"]) == (500, "")
+    assert world.pod() is None
+
+
+def test_metadata_that_says_nothing_is_not_kept(world: ApiWorld):
+    _, pod = world.ask("POST", POD_PATH, a_pod(labels={}, finalizers=[], annotations=None))
+    assert pod["metadata"].keys().isdisjoint({"labels", "finalizers", "annotations"})
+    assert world.ask("PATCH", f"{POD_PATH}/p", {"metadata": {"labels": {}, "finalizers": []}}, MERGE) == (200, pod)
+
+
 def test_a_name_is_generated_on_request(world: ApiWorld):
     body = {**a_pod(), "metadata": {"generateName": "p-"}}
     names = [world.ask("POST", POD_PATH, body)[1]["metadata"]["name"] for _ in range(2)]
@@ -93,6 +105,7 @@ def test_the_status_of_a_new_gang_is_dropped_and_that_of_a_new_node_is_kept(worl
         ({"apiVersion": "v1", "kind": "Pod"}, 400, "BadRequest"),
         ({**a_pod(), "spec": []}, 400, "BadRequest"),
         (a_pod(labels={"a": 1}), 400, "BadRequest"),
+        (a_pod(annotations=[]), 400, "BadRequest"),
         (a_pod(finalizers="a/b"), 400, "BadRequest"),
         (b"{", 400, "BadRequest"),
         (b"[]", 400, "BadRequest"),
@@ -142,6 +155,8 @@ def test_a_change_that_changes_nothing_is_none(world: ApiWorld):
     world.phase("Pending")
     assert world.ask("PUT", f"{POD_PATH}/p/status", pod) == (200, pod)
     assert (world.api.version, story, len(world.wrote)) == (2, [], 1)
+    _, gang = world.ask("POST", GANG_PATH, a_gang())
+    assert world.ask("PUT", f"{GANG_PATH}/llm/status", gang) == (200, gang)
 
 
 def test_objects_are_never_changed_in_place(world: ApiWorld):
@@ -222,6 +237,11 @@ def test_a_merge_patch_sets_and_removes(world: ApiWorld):
     assert world.wrote[-1].verb == "patch"
 
 
+def test_a_merge_patch_cannot_give_another_uid(world: ApiWorld):
+    world.create()
+    assert world.ask("PATCH", f"{POD_PATH}/p", {"metadata": {"uid": "another"}}, MERGE)[0] == 422
+
+
 def test_a_merge_patch_may_say_of_which_version_it_speaks(world: ApiWorld):
     world.create()
     patch = {"metadata": {"resourceVersion": "1", "labels": {"a": "b"}}}
@@ -249,6 +269,7 @@ def test_a_pod_that_runs_is_deleted_when_its_kubelet_says_so(world: ApiWorld):
     assert world.pod() is None
     assert [(w.verb, w.actor, w.after is None) for w in world.wrote[1:]] == [
         ("delete", "controller/a", False),
+        ("delete", "kubelet/node-1", False),
         ("delete", "kubelet/node-1", True),
     ]
 
@@ -419,6 +440,10 @@ def test_the_journal_is_told_of_the_last_page_of_a_list(world: ApiWorld):
         ("app in (y),rank", ["b"]),
         ("fleetctl.dev/gang = llm", ["c"]),
         ("app=", []),
+        ("!app", ["c"]),
+        ("app!=x", ["b", "c"]),
+        ("app notin (x)", ["b", "c"]),
+        ("app,app notin (x, z)", ["b"]),
     ],
 )
 def test_labels_select(world: ApiWorld, selector: str, found: list[str]):
@@ -428,8 +453,8 @@ def test_labels_select(world: ApiWorld, selector: str, found: list[str]):
     assert names(world.ask("GET", POD_PATH, labelSelector=selector)[1]) == found
 
 
-@pytest.mark.parametrize("selector", ["app!=x", "!app", "app notin (x)", "app in x", ",", "a b", "app=x,", "app=(x)"])
-def test_a_selector_we_do_not_know_is_refused_not_misread(world: ApiWorld, selector: str):
+@pytest.mark.parametrize("selector", ["app!", "! ", "!app=x", "app in x", ",", "a b", "app=x,", "app=(x)"])
+def test_a_selector_that_makes_no_sense_is_refused(world: ApiWorld, selector: str):
     assert world.ask("GET", POD_PATH, labelSelector=selector)[0] == 400
 
 

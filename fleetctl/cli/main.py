@@ -79,6 +79,15 @@ def _add_replay(parser: "argparse.ArgumentParser") -> None:
         help="instead of files: random faults for a gang of 12 ranks, one after the other",
     )
     parser.add_argument("--faults", type=_count, metavar="N", help="so many of them (default: 10)")
+    parser.add_argument(
+        "--campaign",
+        action="store_true",
+        help="instead of files: a random world and random faults for each seed, and a report on all",
+    )
+    parser.add_argument("--ranks", type=_count, metavar="N", help="of these gangs (default: 8 to 64, drawn)")
+    parser.add_argument(
+        "--progress", type=Path, metavar="FILE", help="keep what is finished there, and go on after it when run again"
+    )
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=_whole, metavar="N", help="default: the file's")
     seeds.add_argument("--seeds", type=_seed_range, metavar="A..B", help="one run for each, both included")

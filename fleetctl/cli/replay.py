@@ -1,5 +1,5 @@
 """`fleetctl replay FILE…`: runs scenarios in a simulated cluster, and tells how the gang took it. On kind:
-replay_kind.py.
+replay_kind.py; many seeds of --campaign: replay_campaign.py.
 
 Exit code: 0 all went as expected, 1 an expectation or an invariant failed, 2 a file or an option is wrong and nothing
 was run, 3 a run could not be made.
@@ -17,6 +17,7 @@ from itertools import groupby
 import msgspec
 
 from fleetctl.scenario import report
+from fleetctl.scenario.campaign import campaign
 from fleetctl.scenario.load import ScenarioError, load
 from fleetctl.scenario.many import Run, run_all, silence
 from fleetctl.scenario.model import Scenario
@@ -33,8 +34,14 @@ NEMESIS_FAULTS = 10
 def run(options: argparse.Namespace) -> int:
     """Replay what is asked for."""
     silence()
-    if bool(options.files) == options.nemesis or (options.faults and not options.nemesis):
-        return _wrong("name files to replay, or draw faults with --nemesis [--faults N]")
+    if bool(options.files) + options.nemesis + options.campaign != 1 or (options.faults and not options.nemesis):
+        return _wrong("name files to replay, or draw faults with --nemesis [--faults N] or --campaign [--ranks N]")
+    if options.campaign and options.backend != "sim":
+        return _wrong("--campaign is for --backend sim; kind has --nemesis")
+    if options.ranks and not options.campaign:
+        return _wrong("--ranks is for --campaign; a file says how large its gang is")
+    if options.progress and not (options.campaign and options.seeds):
+        return _wrong("--progress is for --campaign --seeds A..B")
     scenarios = []
     for path in options.files:
         try:
@@ -46,13 +53,18 @@ def run(options: argparse.Namespace) -> int:
     runs = [(scenario, seed) for scenario in scenarios for seed in _seeds(options, scenario.seed)]
     if options.nemesis:
         runs = [(nemesis(seed, options.faults or NEMESIS_FAULTS), seed) for seed in _seeds(options, 1)]
+    if options.campaign and not options.seeds:
+        runs = [(campaign(seed, options.ranks), seed) for seed in _seeds(options, 1)]
     if options.backend != "sim":
         return _on_kind(runs, options)
     if options.context or options.keep or options.image or options.logs:
         return _wrong("--context, --keep, --image and --logs are for --backend kind or both")
-    if options.trace and len(runs) > 1:
-        return _wrong(f"--trace takes a single run, and these are {len(runs)}: name one file and one --seed")
+    number = len(options.seeds) if options.campaign and options.seeds else len(runs)
+    if options.trace and (number > 1 or not runs):
+        return _wrong(f"--trace takes a single run, and these are {number}: name one file and one --seed")
     try:
+        if not runs:
+            return _campaign(options)
         with contextlib.ExitStack() as stack:
             write = stack.enter_context(options.trace.open("wb")).write if options.trace else None
             outcomes = [_one(runs[0], options.output, write)] if len(runs) == 1 else _many(runs, options)
@@ -61,8 +73,19 @@ def run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        return _wrong(f"cannot write {options.trace or 'the report'}: {error.strerror}")
+        return _wrong(f"cannot write {options.trace or options.progress or 'the report'}: {error.strerror}")
     return exit_code(outcomes)
+
+
+def _campaign(options: argparse.Namespace) -> int:
+    from fleetctl.cli import replay_campaign
+
+    try:
+        failed = replay_campaign.run(options).failed
+    except replay_campaign.Unfit as error:
+        return _wrong(str(error))
+    sys.stdout.flush()
+    return BROKEN if any(run["broken"] for run in failed) else FAILED if failed else 0
 
 
 def _on_kind(runs: Sequence[Run], options: argparse.Namespace) -> int:
@@ -112,19 +135,19 @@ def _one(run: Run, output: str, write: Callable[[bytes], object] | None) -> Outc
         listeners.append(Trace(write))
     if output == "json":
         outcome = _simulated(scenario, seed, listeners)
-        _print_json(report.as_json(scenario, outcome))
+        print_json(report.as_json(scenario, outcome))
         return outcome
-    _print(report.header(scenario, seed))
+    print_lines(report.header(scenario, seed))
     print()
     outcome = _simulated(scenario, seed, listeners)
     timeline.story()
     print()
-    _print(report.figures_table(scenario, outcome))
+    print_lines(report.figures_table(scenario, outcome))
     print()
     if scenario.drawn:
-        _print(report.by_fault([outcome]))
+        print_lines(report.by_fault([outcome]))
         print()
-    _print(report.problems(outcome))
+    print_lines(report.problems(outcome))
     print(report.verdict(outcome))
     if outcome.verdict == "fail":
         print(report.replay_command(scenario, seed))
@@ -162,9 +185,9 @@ def _simulated(scenario: Scenario, seed: int, listeners: Sequence[Listener]) -> 
 
 def _many(runs: Sequence[Run], options: argparse.Namespace) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    text, progress = options.output == "text", _Progress(len(runs))
+    text, progress = options.output == "text", Progress(len(runs))
     jobs = options.jobs or os.cpu_count() or 1
-    with _ending_on_sigterm(), contextlib.closing(run_all(runs, simulate, jobs)) as ending, progress:
+    with ending_on_sigterm(), contextlib.closing(run_all(runs, simulate, jobs)) as ending, progress:
         for outcome in _in_order(progress.counting(ending)):
             scenario = runs[len(outcomes)][0]
             outcomes.append(outcome)
@@ -172,22 +195,22 @@ def _many(runs: Sequence[Run], options: argparse.Namespace) -> list[Outcome]:
                 outcome.story = []  # a thousand of them would be too much to keep
             elif text:
                 progress.clear()
-                _print(report.failed_run(scenario, outcome))
+                print_lines(report.failed_run(scenario, outcome))
     told = [(scenario, outcome) for (scenario, _), outcome in zip(runs, outcomes, strict=True)]
     if not text:
-        _print_json(report.many_as_json(told))
+        print_json(report.many_as_json(told))
         return outcomes
     for _, group in groupby(told, key=lambda pair: pair[0].path):
         of = list(group)
         if len(of) > 1:
-            _print(report.summary(of[0][0], [outcome for _, outcome in of]))
+            print_lines(report.summary(of[0][0], [outcome for _, outcome in of]))
         elif of[0][1].verdict == "pass":  # one that failed has been told
             print(report.verdict(of[0][1]))
     return outcomes
 
 
 @contextlib.contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
+def ending_on_sigterm() -> Iterator[None]:
     """As by `timeout`: left to itself, SIGTERM would end this process and leave those that it started."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -206,7 +229,7 @@ def _in_order(ended: Iterator[tuple[int, Outcome]]) -> Iterator[Outcome]:
             following += 1
 
 
-class _Progress(contextlib.AbstractContextManager["_Progress"]):
+class Progress(contextlib.AbstractContextManager["Progress"]):
     """`seed 12/50 …`, rewritten in place, gone at the end; nothing where nobody watches."""
 
     def __init__(self, total: int) -> None:
@@ -214,6 +237,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
         self._watched = sys.stderr.isatty()
 
     def counting(self, ended: Iterator[tuple[int, Outcome]]) -> Iterator[tuple[int, Outcome]]:
+        """Passes on what has ended."""
         self._show(0)
         for done, each in enumerate(ended, 1):
             yield each
@@ -224,6 +248,7 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
             self._write(f"\rseed {done + 1}/{self._total} …")
 
     def clear(self) -> None:
+        """Before anything else is printed."""
         self._write("\r\x1b[K")
 
     def __exit__(self, *_: object) -> None:
@@ -234,7 +259,8 @@ class _Progress(contextlib.AbstractContextManager["_Progress"]):
             print(text, end="", file=sys.stderr, flush=True)
 
 
-def _print(lines: Iterator[str]) -> None:
+def print_lines(lines: Iterator[str]) -> None:
+    """Each as soon as it is there."""
     for line in lines:
         print(line, flush=True)
 
@@ -243,5 +269,6 @@ def _print_line(line: Line) -> None:
     print(report.story_line(line), flush=True)
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """For programs, and legible."""
     print(msgspec.json.format(msgspec.json.encode(value)).decode())

@@ -7,7 +7,7 @@ Add a fault: write its type in faults.py, its sentence in fault_texts.py, its fu
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from fleetctl.scenario import fault_texts
 from fleetctl.scenario import faults as f
@@ -17,6 +17,7 @@ from fleetctl.sim.containers import LocalPod
 from fleetctl.sim.journal import Faulted, Key, Object
 from fleetctl.sim.kubelet import Kubelet
 from fleetctl.sim.lifecycle import merged
+from fleetctl.sim.requests import Request
 from fleetctl.sim.world import World
 
 Undo = Callable[[], None] | None
@@ -289,18 +290,24 @@ class Injector:
         if fault.edge == "at_once":
             self._crash(fault.restart_after)
             return None
-        hooks = self.world.door.before_write if fault.edge == "before" else self.world.door.after_write
+        self.crash_around_write(fault.edge, lambda request: _is_write(request, fault.write), fault.restart_after)
+        return None
 
-        async def crash_once(request: Any) -> None:
-            if _is_write(request, fault.write) and hook in hooks:
+    def crash_around_write(
+        self, edge: Literal["before", "after"], is_it: Callable[[Request], bool], restart_after: float
+    ) -> None:
+        """Whoever sends the first write that `is_it` ends before it is done, or before its answer, and starts again."""
+        hooks = self.world.door.before_write if edge == "before" else self.world.door.after_write
+
+        async def crash_once(request: Request) -> None:
+            if hook in hooks and is_it(request):
                 hooks.remove(hook)
                 self.last_at = self.world.now()
-                self._crash(fault.restart_after, request.client)
+                self._crash(restart_after, request.client)
                 await self.world.loop.create_future()  # whoever asked is gone
 
         hook = crash_once
         hooks.append(hook)
-        return None
 
     def _crash(self, restart_after: float, actor: str = "") -> None:
         named = (c for c in self.world.controllers if actor.startswith(f"{CONTROLLER}/{c.identity}"))
@@ -419,7 +426,7 @@ class Injector:
         return None
 
 
-def _is_write(request: Any, kind: str) -> bool:
+def _is_write(request: Request, kind: str) -> bool:
     if not request.client.startswith(CONTROLLER) or request.plural in ("leases", "events", "secrets"):
         return False
     match kind:

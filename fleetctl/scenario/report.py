@@ -5,17 +5,19 @@ Every function yields what is to be shown; showing it is the command's. Knows no
 
 import shlex
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 from fleetctl.scenario.expectations import bound_text
-from fleetctl.scenario.faults import Backend
+from fleetctl.scenario.faults import FAULTS, Backend
 from fleetctl.scenario.figures import Number, number_text
-from fleetctl.scenario.model import Bound, Scenario
-from fleetctl.scenario.outcome import Line, Outcome
+from fleetctl.scenario.many import Tally
+from fleetctl.scenario.model import Bound, Invariant, Scenario
+from fleetctl.scenario.outcome import SITUATIONS, Line, Outcome
 from fleetctl.scenario.scaled import size_on_kind
 from fleetctl.sim.oracle import Violation
 
@@ -200,6 +202,92 @@ def _spread(scenario: Scenario, outcomes: Sequence[Outcome]) -> Iterator[str]:
     return _table(rows) if outcomes else iter(())
 
 
+# a campaign
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Which one. `seeds` is `1..2000`; `ranks` None: drawn."""
+
+    seeds: str
+    ranks: int | None
+    commit: str
+    python: str
+
+    @property
+    def name(self) -> str:
+        return f"campaign of {self.ranks:,} ranks" if self.ranks else "campaign"
+
+
+def campaign(of: Campaign, tally: Tally) -> Iterator[str]:
+    """What was run, what was looked at, what never came up, and a line for each seed that failed."""
+    hours, speed = tally.elapsed_s / 3600, tally.simulated_s / tally.elapsed_s if tally.elapsed_s else 0.0
+    yield f"{of.name}: seeds {of.seeds}, commit {of.commit}, Python {of.python}"
+    yield f"  {tally.simulated_s / 3600:,.1f} h simulated in {hours:,.2f} h ({speed:,.0f} times as fast)"
+    sizes = {f"{size} ranks": count for size, count in sorted(tally.sizes.items(), key=lambda pair: _low(pair[0]))}
+    yield from _counts("runs by size", sizes)
+    yield from _counts("faults injected", dict(sorted(tally.faults.items(), key=lambda pair: -pair[1])))
+    yield from _counts("invariants checked", {name: tally.invariants.get(name, 0) for name in get_args(Invariant)})
+    yield from _counts("situations seen", {name: tally.situations.get(name, 0) for name in SITUATIONS})
+    yield from _wrapped("never seen", probes_never_hit(tally) or ["nothing: every fault and every situation was"])
+    yield from _wrapped("slowest", [f"seed {seed} {wall_s:,.1f} s" for wall_s, seed in tally.slowest])
+    for run in tally.failed:
+        yield f"{'BROKEN' if run['broken'] else 'FAIL'}  {run['replay']}    # {_first_problem(run)}"
+    passed = tally.runs - len(tally.failed)
+    word = "FAIL" if tally.failed else "PASS"
+    violations = sum(len(run["violations"]) for run in tally.failed)
+    yield (
+        f"{word} {of.name}  seeds {of.seeds}  {passed:,} of {_count(tally.runs, 'seed')} passed, "
+        f"{_count(violations, 'violation')}"
+    )
+
+
+def probes_never_hit(tally: Tally) -> list[str]:
+    """Faults that never began, and situations that never arose."""
+    faults = [name for name in FAULTS if name not in tally.faults]
+    return faults + [name for name in SITUATIONS if not tally.situations.get(name)]
+
+
+def campaign_as_json(of: Campaign, tally: Tally) -> dict[str, Any]:
+    """As of many runs, but only those that failed are listed; the others are counted."""
+    return {
+        "verdict": "fail" if tally.failed else "pass",
+        "runs": tally.failed,
+        "seeds": tally.runs,
+        "seed_range": of.seeds,
+        "ranks": of.ranks,
+        "commit": of.commit,
+        "python": of.python,
+        "elapsed_h": round(tally.elapsed_s / 3600, 3),
+        "simulated_h": round(tally.simulated_s / 3600, 3),
+        "sizes": tally.sizes,
+        "faults": {name: tally.faults.get(name, 0) for name in FAULTS},
+        "invariants": {name: tally.invariants.get(name, 0) for name in get_args(Invariant)},
+        "probes": {name: tally.situations.get(name, 0) for name in SITUATIONS},
+        "probes_never_hit": probes_never_hit(tally),
+        "slowest": [{"seed": seed, "wall_s": wall_s} for wall_s, seed in tally.slowest],
+    }
+
+
+def _low(size: str) -> int:
+    return int(size.partition("-")[0])
+
+
+def _counts(title: str, counts: dict[str, int]) -> Iterator[str]:
+    return _wrapped(title, [f"{name} {count:,}" for name, count in counts.items()])
+
+
+def _wrapped(title: str, items: Sequence[str]) -> Iterator[str]:
+    indent = " " * 22
+    text = textwrap.fill(", ".join(items), 118, initial_indent=indent, subsequent_indent=indent)
+    yield f"  {title:20}{text[len(indent) :]}"
+
+
+def _first_problem(run: dict[str, Any]) -> str:
+    violations = [f"{each['invariant']}: {each['text']}" for each in run["violations"]]
+    return str([run["broken"], *violations, *run["unmet"]][0 if run["broken"] else 1])
+
+
 # for programs
 
 
@@ -207,6 +295,7 @@ def as_json(scenario: Scenario, outcome: Outcome) -> dict[str, Any]:
     """One run. `replay` is the command that does it again."""
     told = asdict(outcome)
     story = told.pop("story")
+    del told["faults"], told["situations"]  # of campaigns, which add them up
     return {**told, "replay": replay_command(scenario, outcome.seed, outcome.backend), "story": story}
 
 

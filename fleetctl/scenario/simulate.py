@@ -174,6 +174,7 @@ class _Run:
             broken=broken,
             figures=figures,
             recoveries=self.figures.recoveries,
+            evaluated=dict(self.oracle.evaluated),
             story=self.timeline.story(),
         )
 

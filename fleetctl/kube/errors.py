@@ -166,6 +166,10 @@ def only_ours(what: str) -> Iterator[None]:
         raise Unavailable(what, "the server went silent") from None
     except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
         raise Unavailable(what, f"the connection broke ({type(error).__name__})") from None
+    except RuntimeError as error:
+        if str(error) != "Connection closed.":  # what aiohttp says when the other end hangs up between two reads
+            raise
+        raise Unavailable(what, "the connection was closed") from None
 
 
 def _parse_status(body: bytes) -> _Status | None:

@@ -9,6 +9,7 @@ alone: an agent reads one stream at a time, a controller's record only grows, an
 ticket, so no simulated run has brought an old ping after a new one. tests/model has networks that do.
 """
 
+import asyncio
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +20,14 @@ import pytest
 from fleetctl.agent import machine
 from fleetctl.agent.machine import Machine, OpenGate
 from fleetctl.controller import executor, nodes
+from fleetctl.controller.cache import Cache
 from fleetctl.gang import attempt
 from fleetctl.gang import plan as planning
 from fleetctl.gang.diagnose import node_state
 from fleetctl.gang.diagnose.case import Case
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.elector import LeaseElector
+from fleetctl.kube.objects import Pod
 from fleetctl.rendezvous import server
 from fleetctl.rendezvous.messages import Ping, Release
 from fleetctl.scenario.load import load, parse
@@ -193,8 +196,37 @@ def test_without_everyones_pong_an_attempt_is_released_with_ranks_that_are_lost(
     assert outcome.figures["attempts"] > 2  # type: ignore[operator]
 
 
+async def only_synced(self: Cache) -> None:
+    """Instead of Cache.refresh."""
+    await self.synced()
+
+
+def test_without_a_fresh_view_a_new_leader_takes_a_replaced_pod_for_a_member(off: pytest.MonkeyPatch) -> None:
+    """The fresh view: a new leader reads gangs and pods anew before it decides anything."""
+    off.setattr(Cache, "refresh", only_synced)
+    assert "S1" in broken(run("standby-that-lags-behind"))
+
+
+def test_without_our_own_writes_a_pod_that_we_made_is_gone_and_all_restart(off: pytest.MonkeyPatch) -> None:
+    """Own writes: they count until the watch has got there. Here they are forgotten after five seconds."""
+    written: dict[str, float] = {}
+    wrote = Cache.wrote_pod
+
+    def note(self: Cache, pod: Pod) -> None:
+        written[pod.metadata.uid] = asyncio.get_running_loop().time()
+        wrote(self, pod)
+
+    off.setattr(Cache, "wrote_pod", note)
+    off.setattr(Cache, "_is_past", lambda _, own: asyncio.get_running_loop().time() > written.get(own.uid, 0.0) + 5)
+    outcome = run("watch-behind-our-own-writes")
+    assert outcome.figures["attempts"] > 2  # type: ignore[operator]
+
+
 def test_without_a_fresh_ticket_a_replaced_rank_is_let_in_beside_its_successor(off: pytest.MonkeyPatch) -> None:
-    """The ticket: fresh and random for each round, and who is released is a question of it, not of the attempt."""
+    """The ticket: fresh and random for each round, and who is released is a question of it, not of the attempt. Missed
+    only by a controller without a fresh view of the pods, which costs no more than a needless attempt by itself."""
+    off.setattr(Cache, "refresh", only_synced)
+    assert broken(run("replaced-pod-before-a-late-watch")) == {"S16"}
     init = planning.Snapshot.__init__
 
     def always_the_same(self: planning.Snapshot, **facts: Any) -> None:

@@ -471,3 +471,10 @@ def test_a_socket_notices_a_dead_peer_within_half_a_minute():
         options = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
         values = [sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) for option in options]
     assert values == [15, 5, 3, 30_000]
+
+
+def test_a_connection_that_closes_between_two_reads_is_an_end_like_any_other() -> None:
+    with pytest.raises(errors.Unavailable, match="the connection was closed"), errors.only_ours("GET /x (watch)"):
+        raise RuntimeError("Connection closed.")  # aiohttp's StreamReader
+    with pytest.raises(RuntimeError, match="a mistake"), errors.only_ours("GET /x (watch)"):
+        raise RuntimeError("a mistake")

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test check unit cluster-test cluster-test-long cluster cluster-down images image manifests bench-recovery bench-replay record-restart simulation lock clean
+.PHONY: help venv demo test check unit conformance model explore campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-recovery bench-replay record-restart simulation lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help:  ## this list
 demo: venv  ## a thousand simulated ranks survive a fault, a dark machine and a crash of the controller
 	$(BIN)/fleetctl replay scenarios/demo.yaml
 
-test: check unit simulation cluster-test  ## everything that must pass
+test: check unit conformance model simulation cluster-test  ## everything that must pass
 
 $(VENV)/installed: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fleetctl needs Python 3.11 or newer: make PYTHON=python3.x")'
@@ -33,8 +33,26 @@ check: venv  ## format, lint, types, import contracts
 unit: venv  ## unit, property and protocol tests
 	$(BIN)/pytest -n auto tests/unit
 
-simulation: venv  ## every scenario in the simulated cluster, and tests of the simulation's truth
+conformance: venv  ## the simulated API server against a real kube-apiserver, with the same tests
+	$(BIN)/pytest tests/conformance
+
+model: venv  ## everything that can happen to two ranks and two controllers, within bounds
+	$(BIN)/pytest -n auto tests/model
+
+explore: venv  ## the same with larger bounds and three ranks: hours; says how many states there are
+	$(BIN)/python -m tests.model.explore
+
+simulation: venv  ## every scenario in the simulated cluster, campaigns, crash matrix, ablations
 	$(BIN)/pytest -n auto --timeout 600 tests/simulation
+
+campaign: venv  ## a hundred thousand random worlds: a day on two cores; may be stopped, and goes on where it was
+	mkdir -p build
+	$(BIN)/fleetctl replay --campaign --seeds 1..100000 --progress build/campaign
+
+mutation: venv  ## change the deciding modules in every small way, and see whether a test notices: half an hour
+	$(PYTHON) -m venv build/mutation
+	build/mutation/bin/pip install -q --require-hashes -r requirements-dev.lock -r tests/mutation/requirements.lock
+	build/mutation/bin/python tests/mutation/run.py
 
 cluster-test: venv  ## the tests on a real kind cluster; skipped, with the reason, where kind cannot run
 	tests/kind/test $(BIN)/pytest tests/cluster

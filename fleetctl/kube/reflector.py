@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Generic
 
 from fleetctl.kube.client import SILENCE, KubeClient, WatchEvent
@@ -91,10 +91,14 @@ class Reflector(Generic[T]):
     async def run(self) -> None:
         """Follow the resource until cancelled. Errors of the server are waited out, whatever they are."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None) as self._interruption:
+            self._interruption = interruption = asyncio.timeout(None)
+            try:
+                async with interruption:
                     await self._keep_up()
-            self._version = ""
+            except TimeoutError:
+                if not interruption.expired():
+                    raise
+                self._version = ""  # refresh() wants a list
 
     async def _keep_up(self) -> None:
         failures = 0

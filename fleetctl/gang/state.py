@@ -155,10 +155,12 @@ class Member:
 
     @cached_property
     def latest_attempt(self) -> int:
-        """The latest one that its pod or its agent speaks of."""
-        life = self.life
+        """The latest one of this gang that its pod or its agent speaks of."""
+        pod, life = self.pod, self.life
+        if pod is None or not pod.ours:
+            return 0
         told = (life.attempt, life.floor, life.promise.attempt if life.promise else 0) if life else ()
-        return max(self.pod.attempt if self.pod else 0, *told, 0)
+        return max(pod.attempt, *told, 0)
 
     @cached_property
     def unremarkable(self) -> bool:

@@ -43,13 +43,9 @@ BEHIND_A_RESTART_S, BEHIND_A_REPLACEMENT_S = 30.0, 60.0
 """Longer after a restart, until it leads; longest where the pod was replaced, until it has proven again that the node
 is dead. No real API server lists what is as old as that: a gang released meanwhile would restart once more.
 """
-WASTED: dict[How, int] = {"stale": 48, "restarted": 64, "unobserved": 0, "delayed": 0}
-WASTED_ON_REPLACEMENTS = 16 * 60
-"""Writes that may be sent for nothing: of each pod that an old cache still shows, one a second, which the API server
-refuses.
-"""
+WASTED: dict[How, int] = {"stale": 24, "restarted": 24, "unobserved": 0, "delayed": 0}
+"""Writes that may be sent for nothing, which the API server refuses: one or two for each pod that an old cache shows."""
 HELD_S = 8.0
-"""Longer than a controller trusts the answer to its own write more than the watch."""
 SOON_S = 0.02
 """By then a change has been told."""
 WATCHED = ("pods", "nodes", "gangs")
@@ -336,8 +332,7 @@ def test_a_run_ends_the_same_whatever_is_observed_when(name: str, plan: Plan, re
             mock.patch.object(Stream, "_put", lambda stream, line: withheld[0].put(stream, line)),
         )
         assert withheld[0].phase == "over"
-    wasted = WASTED_ON_REPLACEMENTS if plan.replaced and plan.how == "restarted" else WASTED[plan.how]
-    assert_same(name, hit, wasted, request.node.nodeid)
+    assert_same(name, hit, WASTED[plan.how], request.node.nodeid)
 
 
 def test_most_observations_are_worth_no_plan() -> None:

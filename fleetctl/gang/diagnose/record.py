@@ -11,15 +11,13 @@ from fleetctl.gang.state import Member, Verdict
 
 def is_ahead(member: Member, gang: Circumstances) -> bool:
     """Whether the member has been where the record has not: past the target, or released into it before the others."""
-    if member.latest_attempt > gang.target:
-        return True
-    return gang.gathering and member.life is not None and member.life.attempt == gang.target
+    released_early = gang.gathering and _attempt_of(member) == gang.target
+    return released_early or member.latest_attempt > gang.target
 
 
 def is_left_behind(member: Member, gang: Circumstances) -> bool:
     """Whether it runs, and not what was released last."""
-    life = member.life
-    return not gang.gathering and life is not None and life.connected and 0 < life.attempt < gang.released.attempt
+    return not gang.gathering and 0 < _attempt_of(member) < gang.released.attempt
 
 
 def record_lost(case: Case) -> Verdict | None:
@@ -35,11 +33,17 @@ def record_lost(case: Case) -> Verdict | None:
 
 def left_behind(case: Case) -> Verdict | None:
     """The member runs an earlier attempt than all others were released into; they would wait for it for ever."""
-    life = case.member.life
-    if life is None or not is_left_behind(case.member, case.gang):
+    if not is_left_behind(case.member, case.gang):
         return None
-    because = f"{case.who} runs attempt {life.attempt}, though attempt {case.gang.released.attempt} was released"
+    ran, released = _attempt_of(case.member), case.gang.released.attempt
+    because = f"{case.who} runs attempt {ran}, though attempt {released} was released"
     return Verdict(scope="Unknown", rule="left-behind", rank=case.member.rank, because=because)
 
 
 RULES: tuple[Rule, ...] = (record_lost, left_behind)
+
+
+def _attempt_of(member: Member) -> int:
+    """What the member's own pod runs, as its agent says now."""
+    pod, life = member.pod, member.life
+    return life.attempt if pod and pod.ours and life and life.connected else 0

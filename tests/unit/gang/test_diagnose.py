@@ -526,3 +526,9 @@ def test_a_pod_that_finds_no_room_is_made_anew_once_a_node_is_well_that_it_had_t
     because = f"no node has room for the pod of rank 1, which may not go to {well}, well again by now"
     assert [v.because for v in found] == ([because] if well else [])
     assert judged(*found) == ([("Unknown", "kept-away", "RecreatePod", "", False)] if well else [])
+
+
+def test_a_pod_of_an_earlier_gang_of_that_name_says_nothing_about_this_ones_record() -> None:
+    theirs = replace(TRAINS, ours=False, attempt=9)
+    found = diagnose([member(theirs, node(), replace(LIFE, attempt=0, promise=None, floor=9))], GATHERING)
+    assert "record-lost" not in [v.rule for v in found]

@@ -44,7 +44,7 @@ BEHIND_A_RESTART_S, BEHIND_A_REPLACEMENT_S = 30.0, 60.0
 is dead. No real API server lists what is as old as that: a gang released meanwhile would restart once more.
 """
 WASTED: dict[How, int] = {"stale": 24, "restarted": 24, "unobserved": 0, "delayed": 0}
-"""Writes that may be sent for nothing, which the API server refuses: one or two for each pod that an old cache shows."""
+"""Writes that may be sent for nothing, which the API server refuses: a few for each pod that an old cache shows."""
 HELD_S = 8.0
 SOON_S = 0.02
 """By then a change has been told."""

@@ -89,3 +89,15 @@ def test_hello_says_where_this_life_stands():
 
 def test_hello_does_not_claim_the_promise_of_an_earlier_life():
     assert waiting(floor=3)().hello("token").promise is None
+
+
+@pytest.mark.parametrize(
+    ("promise", "released", "floor", "told"),
+    [(None, 0, 0, 0), (None, 0, 3, 3), (None, 2, 0, 2), (Promised(2, "t"), 0, 0, 2), (Promised(2, "t"), 1, 3, 3)],
+)
+def test_hello_tells_below_what_nothing_is_accepted(promise, released, floor, told):
+    assert Machine("life", 7.0, promise, released, floor).hello("token").floor == told
+
+
+def test_a_pod_that_never_promised_accepts_every_attempt():
+    assert Machine("life", 7.0, None, 0).hello("token").floor == 0

@@ -159,7 +159,7 @@ def test_a_suspended_gang_loses_its_pods_gracefully_and_resumes_in_a_new_attempt
     assert (record.target, record.released, record.replace_created_before) == (2, 2, 0)
     assert sorted(world.starts[3:]) == [(0, 2), (1, 2), (2, 2)]
     assert message(world, "Suspended") == ""
-    assert world.status.history[0].rung == "Resume"
+    assert (world.status.history[0].rung, world.status.history[0].recreated) == ("Resume", "")
     assert not world.status.budgets.application.hours
     assert not world.status.budgets.node.hours
 
@@ -362,8 +362,36 @@ def test_observe_lets_a_rank_in_at_once_that_has_been_well_for_long_and_never_wa
 def test_observe_creates_at_the_same_pace() -> None:
     world = running_gang(60, mode="Observe")
     world.members = [replace(m, pod=None, life=None) for m in world.members]
-    (create,) = [a for a in world.think().actions if isinstance(a, CreatePods)]
-    assert len(create.slots) == 50
+
+    def created() -> list[int]:
+        return [len(a.slots) for a in world.think().actions if isinstance(a, CreatePods)]
+
+    assert (created(), created()) == ([50], [])
+    world.now += timedelta(seconds=1)
+    assert created() == [50]
+
+
+def test_a_suspended_gang_is_deleted_at_the_same_pace() -> None:
+    world = running_gang(60)
+    suspend(world, True)
+    world.carry_out(world.think().actions[0])
+
+    def deletes() -> int:
+        return sum(len(a.pods) for a in world.think().actions if isinstance(a, DeletePods))
+
+    (delete,) = world.think().actions
+    world.carry_out(delete)
+    assert len(world.deleted) == 50
+    assert world.think().actions == ()
+    world.now += timedelta(seconds=1)
+    assert deletes() == 10
+
+
+def test_observe_lets_a_rank_in_at_once_on_a_machine_that_has_just_booted() -> None:
+    world = running_gang(2, mode="Observe")
+    world.new_life(1)
+    decided = plan(replace(world.snapshot(), monotonic=3.0), world.memory)
+    assert [type(a) for a in decided.actions] == [WriteStatus, Ping]
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -410,6 +438,24 @@ def test_time_spent_paused_counts_towards_no_deadline() -> None:
     assert (world.deleted, world.status.attempt.released, message(world)) == ([], 2, "")
 
 
+def test_nor_does_it_for_a_rank_that_was_lost_before() -> None:
+    world = running_gang(4, in_place_deadline_seconds=120)
+    world.exits(rank=0, code=1)
+    touches(world, 1)
+    world.update_life(3, connected=False)
+    world.run()
+    change(world, paused=True)
+    world.run()
+    world.now += timedelta(minutes=10)
+    world.run()
+    change(world, paused=False)
+    world.run()
+    assert world.deleted == []
+    world.now += timedelta(seconds=121)
+    world.run()
+    assert world.deleted == [("uid-3", 10)]
+
+
 def test_observe_lets_a_rank_in_alone_whatever_else_is_wrong() -> None:
     world = running_gang(4, mode="Observe")
     world.node("node-0", taints=frozenset({"karpenter.sh/disrupted"}))
@@ -449,3 +495,13 @@ def test_a_gang_that_breaks_while_paused_is_not_said_to_run_and_one_that_heals_i
     world.update_life(1, promise=committed(world), attempt=1)
     world.run()
     assert world.status.holds("Running")
+
+
+@pytest.mark.parametrize("policy", [{"paused": True}, {"mode": "Observe"}])
+def test_nobody_is_let_into_an_attempt_that_is_being_replaced(policy: dict[str, Any]) -> None:
+    world = running_gang(3)
+    world.update_life(1, attempt=0)  # the release was lost
+    world.exits(rank=0, code=3)
+    world.carry_out(world.think().actions[0])
+    change(world, **policy)
+    assert not any(isinstance(action, Release) for action in world.think().actions)

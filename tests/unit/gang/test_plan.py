@@ -9,6 +9,7 @@ import pytest
 from worlds import NOW, World, a_gang, committed, round_of, running_gang
 
 from fleetctl.gang import budget
+from fleetctl.gang.attempt import Round
 from fleetctl.gang.plan import (
     LOOK_S,
     RECHECK_S,
@@ -26,14 +27,17 @@ from fleetctl.gang.spec import (
     ApplicationBudget,
     ApplicationSpend,
     Budgets,
+    Cause,
     Coordinator,
     GangStatus,
     NodeBudget,
     NodeSpend,
     Ranks,
+    Recovered,
+    Seconds,
     Spend,
 )
-from fleetctl.gang.state import Life, Verdict, Zombie
+from fleetctl.gang.state import Life, Promise, Verdict, Zombie
 
 
 def kinds(world: World) -> list[str]:
@@ -302,6 +306,28 @@ def test_a_record_that_makes_no_sense_is_held(target: int) -> None:
         assert write.status.holds("Held")
 
 
+@pytest.mark.parametrize("dead", [0, 1, 2])
+@pytest.mark.parametrize("promised", [2, 3, 5])
+def test_a_record_that_makes_no_sense_is_held_whatever_the_members_do(dead: int, promised: int) -> None:
+    world = running_gang(8)
+    promise = Promise(attempt=3, ticket="t")
+    for rank in range(8):
+        world.new_life(rank)
+        world.update_life(rank, promise=replace(promise, attempt=promised))
+    lives = frozenset((m.life.uid, m.life.life_id) for m in world.members if m.life)
+    world.memory = Memory(round=Round(promise, lives))
+    for number in range(dead):
+        world.dies(f"node-{number}")
+    record = msgspec.structs.replace(world.status.attempt, target=3, released=5)
+    world.status = msgspec.structs.replace(world.status, attempt=record)
+    (write,) = world.think().actions
+    assert isinstance(write, WriteStatus)
+    assert write.status.attempt == record
+    held = write.status.condition("Held")
+    assert held
+    assert held.message == "the record makes no sense: target 3 < released 5"
+
+
 def test_a_life_that_waits_is_where_a_reset_would_bring_it_and_is_not_told() -> None:
     world = running_gang(3)
     world.new_life(1)
@@ -389,8 +415,10 @@ def test_who_has_promised_is_not_asked_again_when_another_has_not() -> None:
         decided = world.think()
         for action in decided.actions:
             world.carry_out(action)
+    asked = round_of(world)
     world.update_life(1, promise=None)  # the question or the answer was lost
-    assert world.think().actions == (Ping(("uid-1",), round_of(world).promise),)
+    assert world.think().actions == (Ping(("uid-1",), asked.promise),)
+    assert round_of(world) == asked
 
 
 @pytest.mark.parametrize("on_its_way_down", [{"leaving": True}, {"connected": False}])
@@ -491,6 +519,22 @@ def test_history_tells_how_long_it_took_to_gather_and_altogether() -> None:
     assert (round(seconds.barrier), round(seconds.total)) == (30, 35)
 
 
+def test_history_tells_a_restart_in_place() -> None:
+    world = running_gang(2)
+    world.exits(rank=1, code=3)
+    world.carry_out(world.think().actions[0])
+    world.now += timedelta(microseconds=1_234_567)
+    world.run()
+    assert world.status.history[0] == Recovered(
+        attempt=2,
+        cause=Cause(scope="Container", rule="container-exit", rank=1, message="rank 1 exited 3"),
+        rung="InPlace",
+        at="2026-11-21T06:00:08Z",
+        seconds=Seconds(barrier=1.435, total=1.535),
+        recreated="",
+    )
+
+
 def test_history_keeps_the_latest_recoveries() -> None:
     world = running_gang(2)
     for _ in range(21):
@@ -586,3 +630,24 @@ def test_no_spend_is_forgotten_inside_its_window() -> None:
     first = budget.spend(Spend(), budgets, fault, now=datetime(2026, 11, 21, 9, 45, tzinfo=UTC), ran_s=0)
     assert isinstance(first, Spend)
     assert isinstance(budget.spend(first, budgets, fault, now=datetime(2026, 11, 21, 12, 15, tzinfo=UTC), ran_s=0), str)
+
+
+@pytest.mark.parametrize(("target", "released"), [(0, 0), (2, 1), (2, 2)])
+def test_a_gang_whose_record_was_lost_goes_on_above_what_its_members_know(target: int, released: int) -> None:
+    world = running_gang(2)
+    for _ in range(2):
+        world.exits(rank=1, code=3)
+        world.run()
+    record = msgspec.structs.replace(world.status.attempt, target=target, released=released)
+    world.status = msgspec.structs.replace(world.status, attempt=record)
+    world.carry_out(world.think().actions[0])
+    assert world.status.attempt.target == 4
+    world.run()
+    assert world.status.attempt.released == 4
+    assert world.starts[-2:] == [(0, 4), (1, 4)]
+
+
+def test_the_first_leader_of_all_begins_although_nobody_led_before() -> None:
+    world = World(a_gang(2), writer="controller-a/0")
+    world.run()
+    assert world.starts == [(0, 1), (1, 1)]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from worlds import World, a_gang, running_gang
 
-from fleetctl.gang.plan import CreatePods, DeletePods, Memory, Reset, WriteStatus
+from fleetctl.gang.plan import CreatePods, DeletePods, Deletion, Memory, Reset, WriteStatus
 from fleetctl.gang.spec import ApplicationBudget, NodeBudget, Replacing
 from fleetctl.gang.state import Container, Ended, Life, Zombie
 
@@ -54,10 +54,10 @@ def test_the_record_names_the_victims_before_anything_is_deleted_and_the_others_
         Replacing(rank=2, uid="uid-2", node="node-1", bad=True),
         Replacing(rank=3, uid="uid-3", node="node-1", bad=True),
     ]
-    reset, delete = world.think().actions
-    assert reset == Reset(("uid-0", "uid-1"), 2)
-    assert isinstance(delete, DeletePods)
-    assert [(d.uid, d.version, d.grace_s) for d in delete.pods] == [("uid-2", "1", 0), ("uid-3", "1", 0)]
+    assert world.think().actions == (
+        Reset(("uid-0", "uid-1"), 2),
+        DeletePods((Deletion("llm-worker-2", "uid-2", "1", 0), Deletion("llm-worker-3", "uid-3", "1", 0))),
+    )
 
 
 def test_replacements_avoid_the_bad_node_even_if_a_new_leader_creates_them() -> None:
@@ -187,12 +187,12 @@ def test_a_pod_that_stays_terminating_is_waited_for_and_told_of() -> None:
 
 
 def test_a_rank_that_does_not_come_back_in_place_gets_a_new_pod_elsewhere() -> None:
-    world = running_gang(4, in_place_deadline_seconds=120)
+    world = running_gang(4, in_place_deadline_seconds=60)
     world.exits(rank=0, code=1)
     step(world)
     world.update_life(3, connected=False)  # its agent cannot be reached; its kubelet lives
     world.run()
-    world.now += timedelta(seconds=100)
+    world.now += timedelta(seconds=40)
     world.run()
     assert world.deleted == []
     world.now += timedelta(seconds=25)
@@ -372,6 +372,18 @@ def test_a_big_incident_is_named_and_deleted_in_portions() -> None:
         world.now += timedelta(seconds=0.3)
     assert (len(deleted), world.status.attempt.released) == (90, 2)
     assert max(sum(at <= other < at + 0.999 for other in deleted) for at in deleted) == 50
+
+
+def test_what_the_record_has_no_room_to_name_yet_is_not_deleted() -> None:
+    world = running_gang(200, unhealthy_ceiling="50%")
+    for number in range(45):
+        world.dies(f"node-{number}")
+    for _ in range(4):
+        for action in world.think().actions:
+            if not isinstance(action, CreatePods):  # no quota: what was named has no successor
+                world.carry_out(action)
+        world.now += timedelta(seconds=1)
+    assert [uid for uid, _ in world.deleted] == [f"uid-{rank}" for rank in range(64)]
 
 
 def test_what_the_api_server_refuses_is_told_and_tried_again() -> None:
@@ -670,6 +682,25 @@ def test_time_spent_above_the_ceiling_counts_towards_no_deadline() -> None:
         world.node(name, silent=False, still_s=0.0)
     world.run()
     assert (world.deleted, world.status.attempt.released, message(world)) == ([], 2, "")
+
+
+def test_time_spent_above_the_ceiling_counts_for_whoever_cannot_be_told() -> None:
+    world = running_gang(8)
+    world.exits(rank=0, code=1)
+    step(world)
+    world.update_life(7, connected=False)  # its agent cannot be reached; its kubelet lives
+    world.dies("node-1", still_s=50)
+    world.dies("node-2", still_s=50)
+    world.run()
+    world.now += timedelta(minutes=10)
+    world.run()
+    for rank in (2, 3, 4, 5):
+        world.update_life(rank, connected=True, silent=False)
+    for name in ("node-1", "node-2"):
+        world.node(name, silent=False, still_s=0.0)
+    world.run()
+    assert world.deleted == [("uid-7", 10)]
+    assert world.status.attempt.released == 2
 
 
 def test_a_foreign_pod_that_terminates_on_a_dead_node_is_never_deleted_by_us() -> None:

@@ -282,7 +282,8 @@ def everyone_succeeded(s: Situation) -> bool:
 
 
 def an_image_has_no_shell(s: Situation) -> bool:
-    return any(_failed_to_start_ours(m) for m in s.members if not m.unremarkable)
+    """A gang that was released once has shells in all its images; then it was the node."""
+    return s.record.released == 0 and any(_failed_to_start_ours(m) for m in s.members if not m.unremarkable)
 
 
 def something_failed(s: Situation) -> bool:
@@ -398,10 +399,11 @@ def hold_while_paused(s: Situation) -> Step:
 
 def hold_above_ceiling(s: Situation) -> Step:
     nodes, bad = s.nodes, sorted(s.bad_nodes)
+    worst = next(v for m, v in s.victims if accuses(m, v))
     return Hold(
         f"{len(bad)} of {len(nodes)} nodes are judged bad ({', '.join(bad[:8])}{', …' if len(bad) > 8 else ''}), more "
         f"than the {s.policy.bad_nodes_allowed(len(nodes))} that spec.recovery.unhealthyCeiling allows: nothing is "
-        f"deleted until they come back or it is raised; {s.verdicts[0].because}",
+        f"deleted until they come back or it is raised; {worst.because}",
         "UnhealthyCeiling",
     )
 
@@ -456,8 +458,8 @@ STEPS: tuple[
     ((running, something_failed), raise_target),
     ((running, somebody_entitled_waits), release),
     ((running,), rest_running),
-    ((gathering, the_record_was_lost), raise_target),
     ((gathering, too_much_is_bad), hold_above_ceiling),
+    ((gathering, the_record_was_lost), raise_target),
     ((gathering, somebody_unnamed), name_victims),
     ((gathering, everyone_present, everyone_promised), commit),
     ((gathering, everyone_present), ping),

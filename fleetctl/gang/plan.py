@@ -245,14 +245,16 @@ def plan(snapshot: Snapshot, memory: Memory) -> Plan:
 
 
 def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
-    """Since when each member has been waited for; one that stands at the barrier may still lack the path."""
+    """Since when each member has been waited for; one that stands at the barrier may still lack the path to the
+    coordinator, once that stands there."""
     record = s.status.attempt
     if record.target == record.released:
         return {}
     out, coordinator = {}, s.members[s.gang.coordinator.rank]
     to = coordinator.pod.uid if coordinator.pod else ""
     for member in s.members:
-        if member.at_barrier and (member is coordinator or (member.life and member.life.reaches == to)):
+        reaches = not coordinator.at_barrier or (member.life is not None and member.life.reaches == to)
+        if member.at_barrier and (member is coordinator or reaches):
             continue
         can_be_told = member.life is not None and member.life.connected
         key = (member.pod.uid if member.pod else "", member.at_barrier, can_be_told)
@@ -416,7 +418,7 @@ def _gather(s: Snapshot, memory: Memory, step: attempt.Gather, situation: attemp
         memory = replace(memory, deleted=deleted)
         if doomed:
             actions.append(_deletions(doomed))
-        reasons.append(f"deletes the pods of rank {ranges(m.rank for m, _ in doomed)}")
+            reasons.append(f"deletes the pods of rank {ranges(m.rank for m, _ in doomed)}")
     if step.prove:
         actions.append(_proof(s, step.prove))
         reasons.append(f"still to reach the coordinator: rank {ranges(m.rank for m in step.prove)}")
@@ -425,7 +427,8 @@ def _gather(s: Snapshot, memory: Memory, step: attempt.Gather, situation: attemp
         memory = replace(memory, created=created)
         actions += _creations(s, now)
         later = len(step.create) - len(now)
-        reasons.append(f"creates the pods of rank {ranges(m.rank for m in now)}, {later} more later")
+        if now:
+            reasons.append(f"creates the pods of rank {ranges(m.rank for m in now)}, {later} more later")
     return Plan(tuple(actions), wake_in=RESEND_S if actions else LOOK_S, reasons=tuple(reasons), memory=memory)
 
 

@@ -303,8 +303,17 @@ def test_a_pod_that_is_somebody_elses() -> None:
     ]
 
 
+def gathering_gang(ranks: int) -> World:
+    """The first attempt is under way; all pods have been created."""
+    world = World(a_gang(ranks))
+    for _ in range(2):
+        for action in world.think().actions:
+            world.carry_out(action)
+    return world
+
+
 def test_an_image_without_a_shell() -> None:
-    world = running_gang(2)
+    world = gathering_gang(2)
     stuck = Container(name="fleetctl-life", ended=Ended(exit_code=128, reason="StartError"))
     world.pod(1, phase="Failed", preparing=stuck)
     because = (
@@ -471,3 +480,39 @@ def test_a_budget_that_is_spent_while_the_gang_gathers() -> None:
         f"Warning Event Failed (Fail): {because}",
         f"log {because}",
     ]
+
+
+def test_a_gang_that_was_released_has_shells_so_a_container_that_cannot_start_is_made_anew() -> None:
+    world = running_gang(2)
+    stuck = Container(name="fleetctl-life", ended=Ended(exit_code=128, reason="StartError"))
+    world.pod(1, phase="Failed", preparing=stuck)
+    world.run()
+    assert (world.status.attempt.released, world.deleted) == (2, [("uid-1", 10)])
+
+
+def test_a_coordinator_that_comes_late_is_no_fault_of_the_network() -> None:
+    world = gathering_gang(3)
+    world.update_life(0, connected=False)
+    world.think()
+    world.now += timedelta(seconds=60)
+    world.think()
+    world.update_life(0, connected=True)
+    assert [type(action).__name__ for action in world.think().actions] == ["Prove"]
+    world.now += timedelta(seconds=10)
+    assert "cannot reach the coordinator" in world.think().reasons[1]
+
+
+def test_above_the_ceiling_a_lost_record_waits_too_and_the_sentence_accuses_a_node() -> None:
+    world = running_gang(8)
+    world.exits(0, 3)
+    world.carry_out(world.think().actions[0])
+    for rank in range(8):
+        world.update_life(rank, floor=5)
+    world.dies("node-1", still_s=50)
+    world.dies("node-2", still_s=50)
+    (write,) = world.think().actions
+    world.carry_out(write)
+    assert world.status.attempt.replacing == []
+    held = world.status.condition("Held")
+    assert held is not None
+    assert held.message.endswith("its Lease did not move for 40 s, while others' did")

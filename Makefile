@@ -13,8 +13,7 @@ help:  ## this list
 demo: venv  ## a thousand simulated ranks survive a fault, a dark machine and a crash of the controller
 	$(BIN)/fleetctl replay scenarios/demo.yaml
 
-test: check unit conformance model  ## everything that must pass
-	$(MAKE) -j 2 --output-sync=target simulation cluster-test
+test: check unit conformance model simulation cluster-test  ## everything that must pass
 
 $(VENV)/installed: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fleetctl needs Python 3.11 or newer: make PYTHON=python3.x")'
@@ -44,7 +43,7 @@ explore: venv  ## the same with larger bounds and three ranks: hours; says how m
 	$(BIN)/python -m tests.model.explore
 
 simulation: venv  ## every scenario in the simulated cluster, campaigns, crash matrix, ablations
-	nice -n 19 $(BIN)/pytest -n auto --timeout 600 tests/simulation
+	$(BIN)/pytest -n auto --timeout 600 tests/simulation
 
 campaign: venv  ## a hundred thousand random worlds: a day on two cores; may be stopped, and goes on where it was
 	mkdir -p build

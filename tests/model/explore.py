@@ -9,8 +9,8 @@ import sys
 import time
 
 from tests.model.protocol import Bounds, Protocol, State
-from tests.model.search import everything
-from tests.model.test_small_scope import SCOPES
+from tests.model.search import everything, walks
+from tests.model.test_small_scope import DEEP, SCOPES
 
 LARGER = {
     "three faults": (2, "running", 4, Bounds(exits=3)),
@@ -32,8 +32,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(scopes)}")
     parser.add_argument("--states", type=int, default=10_000_000)
+    parser.add_argument("--walks", type=int, default=0, help="instead: so many random walks of 100 moves")
     options = parser.parse_args()
     broken = 0
+    if options.walks:
+        protocol = Protocol(*DEEP[:2])
+        found = walks(protocol, protocol.running(DEEP[2]), 0, options.walks, longest=100)
+        print("\n".join((f"{found.moves:,} moves: {found.violation or 'no violation'}", *found.way)))
+        return 1 if found.violation else 0
     for name in options.names or scopes:
         ranks, begin, last_attempt, bounds = scopes[name]
         protocol, began = Protocol(ranks, last_attempt), time.process_time()

@@ -27,6 +27,10 @@ SCOPES = {
 }
 
 
+DEEP = (2, 5, Bounds(exits=4, terms=2, losses=1, deletes=1, deaths=1, dark=1, late=1, rounds=20))
+"""Ranks, last attempt and bounds of random walks: far more than can be searched."""
+
+
 def search(begin: str, last_attempt: int, bounds: Bounds, without: str = "") -> Found:
     protocol = Protocol(2, last_attempt, [without] if without else [])
     state: State = getattr(protocol, begin)(bounds)
@@ -68,7 +72,6 @@ def test_without_a_safeguard_something_can_happen_that_must_not(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(2))
 def test_deep_random_walks_break_none_either(seed: int) -> None:
-    protocol = Protocol(2, 5)
-    bounds = Bounds(exits=4, terms=2, losses=1, deletes=1, deaths=1, dark=1, late=1)
-    found = walks(protocol, protocol.running(bounds), seed, walks=60, longest=150)
+    protocol = Protocol(*DEEP[:2])
+    found = walks(protocol, protocol.running(DEEP[2]), seed, walks=8, longest=100)
     assert not found.violation, told(found)

@@ -37,13 +37,13 @@ conformance: venv  ## the simulated API server against a real kube-apiserver, wi
 	$(BIN)/pytest tests/conformance
 
 model: venv  ## everything that can happen to two ranks and two controllers, within bounds
-	$(BIN)/pytest -n auto tests/model
+	$(BIN)/pytest -n auto --dist worksteal tests/model
 
 explore: venv  ## the same with larger bounds and three ranks: hours; says how many states there are
 	$(BIN)/python -m tests.model.explore
 
 simulation: venv  ## every scenario in the simulated cluster, campaigns, crash matrix, ablations
-	$(BIN)/pytest -n auto --timeout 600 tests/simulation
+	$(BIN)/pytest -n auto --dist worksteal --timeout 600 tests/simulation
 
 campaign: venv  ## a hundred thousand random worlds: a day on two cores; may be stopped, and goes on where it was
 	mkdir -p build

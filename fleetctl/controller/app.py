@@ -33,7 +33,7 @@ from fleetctl.kube.auth import load_endpoint
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.connect import connect
 from fleetctl.kube.elector import LeaseElector
-from fleetctl.kube.errors import NotFound
+from fleetctl.kube.errors import NotFound, Unauthorized
 from fleetctl.kube.objects import PODS
 from fleetctl.kube.reflector import Key
 from fleetctl.rendezvous.identity import Admission, PodIdentity
@@ -102,7 +102,7 @@ async def open_controller(
         try:
             authority = await AuthorityKeeper.open(client, clock, namespace, _server_name(settings))
             agent_image = settings.agent_image or await _own_image(client, namespace)
-        except Retry as error:
+        except (Retry, Unauthorized) as error:
             log.warning("waiting: %s", error)
             await asyncio.sleep(START_AGAIN_S)
         else:

@@ -280,6 +280,8 @@ class _Storm:
                 self._step(f.GangCreatedAgain(), _later(moment, rng.uniform(0.01, 20.0)))
             case f.StatusWiped():
                 self._step(fault, self._in_second())
+            case f.StuckTerminating() | f.ForeignPod() if not self._free_ranks:
+                pass
             case f.StuckTerminating():
                 self._stick(fault)
             case f.ForeignPod():

@@ -169,7 +169,8 @@ def test_a_watch_that_asks_for_bookmarks_is_told_how_far_the_server_has_come(api
     watch = api.watch(GANGS, resourceVersion=since, allowWatchBookmarks="true", timeoutSeconds=seconds)
     made = api.post(GANGS, a_gang()).meta["resourceVersion"]
     kinds = [(kind, body["kind"], int(body["metadata"]["resourceVersion"]) >= int(made)) for kind, body in watch.rest()]
-    assert kinds == [("ADDED", "Gang", True), ("BOOKMARK", "Gang", True)]
+    assert kinds[0] == ("ADDED", "Gang", True)
+    assert set(kinds[1:]) == {("BOOKMARK", "Gang", True)}  # one or two, as the real server's moments fall
 
 
 def test_a_version_that_is_forgotten_is_an_error_in_the_stream(api: Api):

@@ -15,6 +15,7 @@ from tests.model.test_small_scope import DEEP, SCOPES
 LARGER = {
     "three faults": (2, "running", 4, Bounds(exits=3)),
     "two faults and a new leader": (2, "running", 2, Bounds(exits=2, terms=1, rounds=2)),
+    "a pod is deleted under a new leader": (2, "running", 2, Bounds(deletes=1, terms=1, rounds=1)),
     "a fault and two new leaders": (2, "running", 2, Bounds(exits=1, terms=2, rounds=2)),
     "a node goes dark, a fault and a new leader": (2, "running", 2, Bounds(exits=1, dark=1, terms=1, rounds=2)),
     "three ranks start": (3, "empty", 1, Bounds(rounds=2)),

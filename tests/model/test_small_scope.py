@@ -21,7 +21,6 @@ SCOPES = {
     "a pod is deleted": ("running", 3, Bounds(deletes=1)),
     "a node dies": ("running", 3, Bounds(deaths=1)),
     "a node goes dark": ("running", 3, Bounds(dark=1)),
-    "a pod is deleted under a new leader": ("running", 2, Bounds(deletes=1, terms=1)),
     "gathered, a fault and a new leader": ("gathered", 2, Bounds(exits=1, terms=1, rounds=1)),
     "a pod that was replaced wakes up under a new leader": ("replaced", 2, Bounds(terms=1)),
 }

@@ -48,6 +48,7 @@ class Causes:
         self._meddled: defaultdict[int, float] = defaultdict(_never)
         """By rank, when people laid hands on its pod last."""
         self._released_at: dict[str, float] = {}
+        self._wiped = False
 
     def trainer_ended(self, event: TrainerEnded) -> None:
         pod = self._facts.pods.get(event.uid)
@@ -80,6 +81,7 @@ class Causes:
         self._at_fault.update(named)
         if event.family == "people":
             self._meddled.update(named)
+        self._wiped |= event.fault == "status_wiped"
 
     # S16
 
@@ -154,7 +156,7 @@ class Causes:
         return write.before.target == 0
 
     def _record_was_lost(self, write: GangWrite) -> bool:
-        return write.gang.highest_target > write.before.target
+        return self._wiped
 
     def _resumes(self, write: GangWrite) -> bool:
         return write.before.created_before > write.before.target

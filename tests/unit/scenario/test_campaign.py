@@ -31,6 +31,11 @@ def test_a_seed_draws_the_same_again_and_another_seed_or_size_draws_another() ->
     assert campaign(3, 1024).timeline != campaign(3).timeline
 
 
+def test_every_seed_can_be_drawn() -> None:
+    for seed in range(1, 3001):
+        assert campaign(seed).timeline
+
+
 def test_every_kind_of_fault_occurs() -> None:
     seen = {kind for scenario in SCENARIOS.values() for kind in kinds(scenario)}
     assert seen == set(f.FAULTS)

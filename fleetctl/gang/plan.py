@@ -249,7 +249,8 @@ def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
     coordinator, once that stands there."""
     record = s.status.attempt
     if record.target == record.released:
-        return {}
+        lost = (m.rank for m in s.members if m.lost_track_of)
+        return {rank: memory.waiting.get(rank, (("", False, False), s.monotonic)) for rank in lost}
     out, coordinator = {}, s.members[s.gang.coordinator.rank]
     to = coordinator.pod.uid if coordinator.pod else ""
     for member in s.members:
@@ -297,7 +298,7 @@ def _rest(s: Snapshot, memory: Memory, step: attempt.Rest, _: attempt.Situation)
     if step.running and s.status.holds("Held"):
         status = _with(s.status, s, ("Running", "True", "AllRanksReleased", step.because))
         return Plan((WriteStatus(status),), reasons=reasons)
-    return Plan(reasons=reasons)
+    return Plan(wake_in=LOOK_S if memory.waiting else None, reasons=reasons)
 
 
 def _take_over(s: Snapshot, memory: Memory, step: attempt.TakeOver, _: attempt.Situation) -> Plan:

@@ -154,6 +154,14 @@ class Member:
         )
 
     @cached_property
+    def lost_track_of(self) -> bool:
+        """Whether nothing is known of an agent, and the trainer does not run."""
+        pod = self.pod
+        if pod is None or pod.deleting or pod.terminal or self.life is not None:
+            return False
+        return any(container.name == self.trainer and not container.running for container in pod.containers)
+
+    @cached_property
     def latest_attempt(self) -> int:
         """The latest one of this gang that its pod or its agent speaks of."""
         pod, life = self.pod, self.life

@@ -43,6 +43,8 @@ def _is_well(member: Member, gang: Circumstances, waited: Mapping[int, Seconds])
         return False
     if gang.gathering:
         return waited.get(member.rank, 0.0) < min(gang.in_place_deadline_s, gang.recreate_deadline_s)
+    if member.lost_track_of:
+        return waited.get(member.rank, 0.0) < gang.in_place_deadline_s
     return (pod is None or pod.restarting_since is None) and (life is None or not life.waits)
 
 

@@ -89,6 +89,14 @@ def overdue(case: Case) -> Verdict | None:
     return _recreate(case, "Unknown", "recreate-deadline" if fresh else "in-place-deadline", because, node=pod.node)
 
 
+def lost_track_of(case: Case) -> Verdict | None:
+    """Released, and neither trainer nor agent can be seen to run: nobody would ever tell."""
+    if case.gang.gathering or not case.member.lost_track_of or case.missing_s < case.gang.in_place_deadline_s:
+        return None
+    because = f"the trainer of {case.who} does not run, and nothing is heard from its agent"
+    return _recreate(case, "Unknown", "lost-track", f"{because} for {case.gang.in_place_deadline_s:.0f} s")
+
+
 def kept_away(case: Case) -> Verdict | None:
     """The pod finds no room, and must not go to a node that has become well again: it would be Held for ever."""
     member, pod = case.member, case.member.pod
@@ -112,7 +120,15 @@ def ended_for_good(case: Case) -> Verdict | None:
     return _recreate(case, "Container", "pod-failed", f"the pod of {case.who} has failed{f': {why}' if why else ''}")
 
 
-RULES: tuple[Rule, ...] = (rejected_by_node, pod_gone, pod_leaving, succeeded_too_early, overdue, kept_away)
+RULES: tuple[Rule, ...] = (
+    rejected_by_node,
+    pod_gone,
+    pod_leaving,
+    succeeded_too_early,
+    overdue,
+    lost_track_of,
+    kept_away,
+)
 
 
 def _recreate(

@@ -178,5 +178,6 @@ _EVIDENCE: Mapping[str, Callable[[Causes, GangWrite], bool]] = {
     "start": Causes._starts,
     "resumed": Causes._resumes,
     "record-lost": Causes._record_was_lost,
+    "lost-track": Causes._all_restarted,
     "left-behind": Causes._only_if_excused,
 }

@@ -502,6 +502,7 @@ def test_a_rank_that_runs_an_earlier_attempt_than_was_released_is_not_left_alone
     assert diagnose([member(TRAINS, node(), life)], GATHERING) == ()  # then it is reset anyway
 
 
+RESTARTS_ALONE = replace(TRAINS, containers=(Container(name="trainer", waiting_reason="PodInitializing"),))
 UNBOUND = replace(TRAINS, node="", phase="Pending", containers=(), unschedulable=True, attempt=3, avoids=("n1", "n2"))
 
 
@@ -532,3 +533,23 @@ def test_a_pod_of_an_earlier_gang_of_that_name_says_nothing_about_this_ones_reco
     theirs = replace(TRAINS, ours=False, attempt=9)
     found = diagnose([member(theirs, node(), replace(LIFE, attempt=0, promise=None, floor=9))], GATHERING)
     assert "record-lost" not in [v.rule for v in found]
+
+
+@pytest.mark.parametrize(
+    ("seen", "life", "missing_s", "found"),
+    [
+        (RESTARTS_ALONE, None, 120, True),
+        # near misses
+        (RESTARTS_ALONE, None, 119, False),
+        (RESTARTS_ALONE, LIFE, 10_000, False),  # its agent speaks
+        (TRAINS, None, 10_000, False),
+        (replace(RESTARTS_ALONE, containers=()), None, 10_000, False),  # the kubelet has told nothing yet
+    ],
+)
+def test_a_released_rank_of_which_nothing_runs_and_nothing_is_heard_is_made_anew(
+    seen: Pod, life: Life | None, missing_s: float, found: bool
+) -> None:
+    verdicts = diagnose([member(seen, node(), life)], CALM, {1: missing_s})
+    because = "the trainer of rank 1 does not run, and nothing is heard from its agent for 120 s"
+    assert [v.because for v in verdicts] == ([because] if found else [])
+    assert judged(*verdicts) == ([("Unknown", "lost-track", "RecreatePod", "", False)] if found else [])

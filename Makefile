@@ -45,7 +45,7 @@ explore: venv  ## the same with larger bounds and three ranks: hours; says how m
 simulation: venv  ## every scenario in the simulated cluster, campaigns, crash matrix, ablations
 	$(BIN)/pytest -n auto --dist worksteal --timeout 600 tests/simulation
 
-campaign: venv  ## a hundred thousand random worlds: a day on two cores; may be stopped, and goes on where it was
+campaign: venv  ## a hundred thousand random worlds: a night on two cores; may be stopped, and goes on where it was
 	mkdir -p build
 	$(BIN)/fleetctl replay --campaign --seeds 1..100000 --progress build/campaign
 

@@ -90,6 +90,14 @@ class AuditLog:
         self._at = max(self._at, unix_seconds(read.stamp) - self._began)
         return list(self._told(read))
 
+    def pods(self, namespace: str, label: str, value: str) -> list[Object]:
+        """Those with that label, as they were last written."""
+        return [
+            body
+            for (plural, where, _), body in self._known.items()
+            if (plural, where) == ("pods", namespace) and (body["metadata"].get("labels") or {}).get(label) == value
+        ]
+
     def _told(self, line: _Line) -> Iterator[Wrote]:
         if line.place[0] not in WITH_BODIES:
             if line.actor.startswith(CONTROLLER):

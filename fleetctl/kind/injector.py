@@ -10,14 +10,13 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from fleetctl.gang.pods import LABEL_GANG, LABEL_RANK
 from fleetctl.kind.cluster import Cluster
 from fleetctl.kind.install import DEPLOYMENT, NAMESPACE
 from fleetctl.kind.records import Records
-from fleetctl.kind.shell import CommandFailed
 from fleetctl.scenario import fault_texts
 from fleetctl.scenario import faults as f
 from fleetctl.scenario.model import Scenario, Select, Step
@@ -34,8 +33,9 @@ POLICY_S = 3.0
 
 
 class Injector:
-    """`gang` is whose ranks the faults speak of, `body` the Gang as it was created; `tell` takes events for the
-    journal, `now` gives its time."""
+    """`gang` is whose ranks the faults speak of, `body` the Gang as it was created; `pods` gives the gang's pods,
+    without asking a cluster that may be too busy to answer in time; `tell` takes events for the journal, `now` gives
+    its time."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Injector:
         body: Object,
         records: Records,
         *,
+        pods: Callable[[], Iterable[Object]],
         tell: Tell,
         now: Callable[[], float],
     ) -> None:
@@ -67,7 +68,7 @@ class Injector:
         self.crashing: dict[int, f.CrashLoop] = {}
         self.failures: list[str] = []
         """What could not be done."""
-        self._tell, self._now = tell, now
+        self._of_gang, self._tell, self._now = pods, tell, now
         self._rng = random.Random(f"{seed}:faults")  # noqa: S311  (it must repeat)
         self._undo: list[Callable[[], Awaitable[object]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +76,7 @@ class Injector:
 
     async def carry_out(self, step: Step) -> None:
         """Hit what the step selects, one after the other, and undo it when its time is over."""
-        hit = await self._selected(step)
+        hit = self._selected(step)
         pause = step.spread / len(hit)
         await asyncio.gather(*(self._hit(step, target, number * pause) for number, target in enumerate(hit)))
 
@@ -102,7 +103,7 @@ class Injector:
         fault = step.fault
         ranks = target if type(fault).target == "ranks" else ()
         nodes = tuple(self._node(n) for n in target) if type(fault).target == "nodes" else ()
-        pods = await self._pods()
+        pods = self._pods()
         hit = {rank: pod for rank, pod in pods.items() if rank in ranks or pod["spec"].get("nodeName") in nodes}
         self._expect_moves(fault, hit)
         text = fault_texts.begins(fault, ranks, nodes, step.lasts)
@@ -144,14 +145,14 @@ class Injector:
         if isinstance(fault, f.GangDeleted | f.GangCreatedAgain | f.GangEdited):
             self.moved |= set(range(self.scenario.world.gang.ranks))
 
-    async def _selected(self, step: Step) -> list[tuple[int, ...]]:
+    def _selected(self, step: Step) -> list[tuple[int, ...]]:
         select, kind = step.select, type(step.fault)
         if kind.target == "none":
             return [()]
-        chosen = await self._numbers(kind.name, select, kind.target)
+        chosen = self._numbers(kind.name, select, kind.target)
         return [(number,) for number in chosen] if step.spread else [tuple(chosen)]
 
-    async def _numbers(self, fault: str, select: Select, target: f.Target) -> list[int]:
+    def _numbers(self, fault: str, select: Select, target: f.Target) -> list[int]:
         if select.any:
             count = self.scenario.world.gang.ranks if target == "ranks" else len(self.cluster.workers)
             return sorted(self._rng.sample(range(count), select.any))
@@ -159,7 +160,7 @@ class Injector:
             return list(select.ranks)
         if select.node_of is None:
             return list(select.nodes)
-        pod = (await self._pods()).get(select.node_of)
+        pod = self._pods().get(select.node_of)
         if pod is None or not pod["spec"].get("nodeName"):
             raise LookupError(f"rank {select.node_of} is on no node when {fault} should begin")
         return [self.cluster.workers.index(pod["spec"]["nodeName"])]
@@ -196,13 +197,9 @@ class Injector:
     def _node(self, number: int) -> str:
         return self.cluster.workers[number]
 
-    async def _pods(self) -> dict[int, Object]:
-        """The gang's pods by rank, as the API server has them; none while it is away."""
-        try:
-            found = await self.cluster.get("pods", "-n", self.gang[0], "-l", f"{LABEL_GANG}={self.gang[1]}")
-        except CommandFailed:
-            return {}
-        return {int(pod["metadata"]["labels"][LABEL_RANK]): pod for pod in (found or {"items": []})["items"]}
+    def _pods(self) -> dict[int, Object]:
+        """The gang's pods by rank."""
+        return {int(pod["metadata"]["labels"][LABEL_RANK]): pod for pod in self._of_gang()}
 
     async def _signal(self, pod: Object, environ: str, program: str, signal: str) -> None:
         """Send a signal to a program in that pod, from its node."""
@@ -263,7 +260,7 @@ class Injector:
 
         async def undo() -> None:
             await self.cluster.delete(policy, binding)
-            for pod in (await self._pods()).values():
+            for pod in self._pods().values():
                 if pod["spec"]["containers"][0]["image"] == NO_IMAGE:
                     name = pod["metadata"]["name"]
                     await self._change("set", "image", f"pod/{name}", *images[name])

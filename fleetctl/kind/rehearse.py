@@ -80,7 +80,15 @@ class _Run:
         self.statuses = Statuses(self.key)
         self.records = Records(cluster.records / self.key[1], self.key, self.began)
         self.injector = Injector(
-            cluster, scenario, seed, self.key, self.body, self.records, tell=self._wait_for_order, now=self.now
+            cluster,
+            scenario,
+            seed,
+            self.key,
+            self.body,
+            self.records,
+            pods=lambda: self.audit.pods(NAMESPACE, LABEL_GANG, self.key[1]),
+            tell=self._wait_for_order,
+            now=self.now,
         )
         self.calm, self.figures, self.timeline, self.expectations = (
             Calm(),

@@ -13,10 +13,13 @@ LONG_RUN_S = 420
 
 
 def replay(*arguments: str) -> tuple[int, Any, str]:
-    """Exit code, what was printed as JSON, and what was said of it."""
+    """Exit code, what was printed as JSON, and what to read when it is not as expected."""
     command = (FLEETCTL, "replay", "--context", "kind-fleetctl", "-o", "json", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_RUN_S, check=False)
-    return done.returncode, json.loads(done.stdout or "null"), done.stderr
+    printed = json.loads(done.stdout or "null")
+    runs = (printed or {}).get("runs") or [printed or {"story": []}]
+    stories = [f"{line['at']:8.1f}  {line['text']}" for run in runs for line in run["story"]]
+    return done.returncode, printed, "\n".join([done.stderr, *stories])
 
 
 def as_it_was() -> bool:

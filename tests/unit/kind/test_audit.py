@@ -105,6 +105,18 @@ def running() -> AuditLog:
     return log
 
 
+def test_it_knows_the_pods_that_are_there(log: AuditLog) -> None:
+    def member(version: int, **more: Any) -> Any:
+        body = pod(version, **more)
+        return {**body, "metadata": {**body["metadata"], "labels": {"gang": "llm"}}}
+
+    log.know("pods", member(5))
+    log.know("pods", {"metadata": {"namespace": "default", "name": "another", "uid": "u2", "resourceVersion": "6"}})
+    told(log, line("patch", "pods/status", member(7, phase="Running"), by=KUBELET))
+    assert log.pods("default", "gang", "llm") == [member(7, phase="Running")]
+    assert log.pods("default", "gang", "other") == log.pods("elsewhere", "gang", "llm") == []
+
+
 def test_a_creation_and_a_status_follow_each_other(log):
     first, second = told(
         log,

@@ -13,10 +13,14 @@ from typing import NamedTuple, NoReturn
 from fleetctl.agent.coordinator import Coordinator, Stream
 from fleetctl.agent.files import Files, StateError
 from fleetctl.agent.gate import Gate
+from fleetctl.agent.hardware import HardwareFile
 from fleetctl.agent.machine import Machine
-from fleetctl.agent.progress import read_step
+from fleetctl.agent.progress import read_progress
 from fleetctl.agent.session import Agent
-from fleetctl.rendezvous.messages import LINE_LIMIT
+from fleetctl.rendezvous.messages import LINE_LIMIT, Beat
+
+HARDWARE_EVERY_S = 1.0
+"""How often we look whether something was reported. Not with the beat: a device that is lost must be known at once."""
 
 
 class Settings(NamedTuple):
@@ -100,6 +104,8 @@ async def attend(settings: Settings, say: Callable[[str], None]) -> int:
         with open(f"{settings.credentials_dir}/token", encoding="ascii") as file:  # noqa: PTH123  # see files.py
             return file.read().strip()
 
+    step_file = settings.progress_file
+    hardware = HardwareFile(f"{step_file.rpartition('/')[0]}/hardware")
     agent = Agent(
         machine,
         keeper=files,
@@ -110,9 +116,17 @@ async def attend(settings: Settings, say: Callable[[str], None]) -> int:
         chance=lambda: int.from_bytes(os.urandom(4)) / 2**32,
         say=say,
         coordinator=coordinator(settings),
-        read_step=lambda: read_step(settings.progress_file) if settings.progress_file else None,
+        read_progress=lambda: read_progress(step_file, machine.started_at) if step_file else Beat(),
+        read_hardware=hardware.read,
     )
     loop = asyncio.get_running_loop()
+
+    def look_at_hardware() -> None:
+        agent.tell_hardware()
+        loop.call_later(HARDWARE_EVERY_S, look_at_hardware)
+
+    if step_file:
+        look_at_hardware()
     loop.add_signal_handler(signal.SIGTERM, agent.stop)
     loop.add_signal_handler(signal.SIGINT, agent.stop)
     try:

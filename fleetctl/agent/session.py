@@ -7,7 +7,7 @@ That nobody can be reached never stops anything here: an agent keeps trying, and
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from fleetctl.agent.coordinator import Coordinator, Stream
@@ -17,6 +17,7 @@ from fleetctl.rendezvous.messages import (
     Beat,
     BeatAck,
     Bye,
+    Hardware,
     NotLeader,
     ProtocolError,
     Proved,
@@ -53,10 +54,10 @@ class _Pulse:
     Two timers for a stream's whole life: one armed for each message would cost more than the message.
     """
 
-    def __init__(self, writer: asyncio.StreamWriter, read_step: Callable[[], int | None]) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, read_progress: Callable[[], Beat]) -> None:
         self.gave_up = False
         self._writer = writer
-        self._read_step = read_step
+        self._read_progress = read_progress
         self._loop = asyncio.get_running_loop()
         self._beat_s = 0.0
         self._next_beat: asyncio.TimerHandle | None = None
@@ -79,7 +80,7 @@ class _Pulse:
             self._next_beat.cancel()
 
     def _beat(self) -> None:
-        self._writer.write(encode(Beat(self._read_step())))
+        self._writer.write(encode(self._read_progress()))
         self._next_beat = self._loop.call_later(self._beat_s, self._beat)
 
     def _listen(self) -> None:
@@ -96,7 +97,8 @@ class Agent:
 
     `open_stream` dials an address, or the Service if it is empty; `boottime` reads CLOCK_BOOTTIME; `chance` draws from
     [0, 1); `say` takes one line per decision. `coordinator` is whom to dial when a proof is asked for, if there is one;
-    `read_step` tells how far the trainer is, None if it does not say.
+    `read_progress` gives the beat that tells how far the trainer is; `read_hardware` the latest reports of the node's
+    hardware, and whoever knows that there are new ones calls `tell_hardware`.
     """
 
     def __init__(
@@ -111,7 +113,8 @@ class Agent:
         chance: Callable[[], float],
         say: Callable[[str], None],
         coordinator: Coordinator | None = None,
-        read_step: Callable[[], int | None] = lambda: None,
+        read_progress: Callable[[], Beat] = Beat,
+        read_hardware: Callable[[], Sequence[Hardware]] = tuple,
     ) -> None:
         self._machine = machine
         self._keeper = keeper
@@ -122,7 +125,9 @@ class Agent:
         self._chance = chance
         self._say = say
         self._coordinator = coordinator
-        self._read_step = read_step
+        self._read_progress = read_progress
+        self._read_hardware = read_hardware
+        self._told_hardware: Sequence[Hardware] = ()  # on this stream
         self._said = ""
         self._failures = 0
         self._redirect = ""
@@ -153,6 +158,16 @@ class Agent:
         self._stopping = True
         if self._task is not None:
             self._task.cancel()
+
+    def tell_hardware(self) -> None:
+        """Say what was reported of the hardware since the last time. (Who welcomes us is told all: it may be new.)"""
+        latest = self._read_hardware()
+        if self._writer is None or latest is self._told_hardware:
+            return
+        for report in latest:
+            if report not in self._told_hardware:
+                self._writer.write(encode(report))
+        self._told_hardware = latest
 
     async def _say_goodbye(self) -> None:
         if self._writer is None:
@@ -191,7 +206,7 @@ class Agent:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str, *, may_redirect: bool
     ) -> float:
         # Nothing waits for the stream to drain: a few small lines are all it can collect before it counts as silent.
-        pulse = _Pulse(writer, self._read_step)
+        pulse = _Pulse(writer, self._read_progress)
         try:
             while True:
                 message = await receive(reader)
@@ -200,6 +215,8 @@ class Agent:
                     case Welcome(beat_s):
                         pulse.beat_every(max(beat_s, 0.1))
                         self._say_once(f"welcomed by {where}")
+                        self._told_hardware = ()
+                        self.tell_hardware()
                     case BeatAck():
                         self._failures = 0
                     case NotLeader(address):

@@ -18,6 +18,7 @@ import msgspec
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.gang.pods import LABEL_GANG
 from fleetctl.gang.spec import GROUP
+from fleetctl.gang.strikes import STRIKES
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.objects import NODES, PODS, Node, Pod
 from fleetctl.kube.reflector import Key, Reflector
@@ -240,8 +241,8 @@ def _is_newer(one: GangObject, other: GangObject) -> bool:
 
 
 def _told(node: Node) -> tuple[object, ...]:
-    ready = [c.status for c in node.status.conditions if c.type == "Ready"]
-    return ready, [taint.key for taint in node.spec.taints]
+    conditions = [(c.type, c.status) for c in node.status.conditions]
+    return conditions, [taint.key for taint in node.spec.taints], node.metadata.annotations.get(STRIKES)
 
 
 def _is_orphan(pod: Pod, gangs: set[str]) -> bool:

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
 from fleetctl.controller.cache import Cache
-from fleetctl.controller.views import node_view
+from fleetctl.controller.views import node_view, ready
 from fleetctl.gang import state
 from fleetctl.gang.pods import AGENT
-from fleetctl.kube.objects import Pod
+from fleetctl.kube.objects import Node, Pod
 from fleetctl.rendezvous.server import Rendezvous
 
 REJOIN_S = 15.0
@@ -35,17 +35,21 @@ class Nodes:
         self._led_since = led_since
         self._still_s = still_s
         self._heard_at: dict[str, float] = {}
+        self._views: dict[str, tuple[Node, state.Node]] = {}
 
     def view(self, name: str) -> state.Node:
-        """The node as decisions see it."""
+        """The node as decisions see it; the same object as before if nothing is new."""
         silent = self._is_silent(name)
-        return node_view(
-            name,
-            self._cache.node(name),
-            gone=self._cache.node_is_gone(name),
-            silent=silent,
-            still_s=self._still_s(name) if silent else 0.0,
-        )
+        still_s = self._still_s(name) if silent else 0.0
+        there = self._cache.node(name)
+        if there is None:
+            self._views.pop(name, None)
+            return node_view(name, None, gone=self._cache.node_is_gone(name), silent=silent, still_s=still_s)
+        of, known = self._views.get(name, (None, None))
+        if known is None or of is not there or (known.silent, known.still_s) != (silent, still_s):
+            known = node_view(name, there, silent=silent, still_s=still_s)
+            self._views[name] = there, known
+        return known
 
     def silent(self) -> set[str]:
         """The nodes that must be looked at; none while we do not lead."""
@@ -58,7 +62,7 @@ class Nodes:
         used = set(self._cache.nodes_in_use())
 
         def doubt(name: str) -> tuple[bool, bool, str]:
-            return name not in used, node_view(name, self._cache.node(name)).ready != "True", name
+            return name not in used, ready(self._cache.node(name)) != "True", name
 
         return iter(sorted(self._cache.nodes(), key=doubt))
 
@@ -80,7 +84,7 @@ class Nodes:
             if life is not None and not life.silent:
                 return False
             expected = expected or life is not None or _agent_runs(pod)
-        return self._has_led_long_enough() if expected else node_view(name, self._cache.node(name)).ready != "True"
+        return self._has_led_long_enough() if expected else ready(self._cache.node(name)) != "True"
 
     def _has_led_long_enough(self) -> bool:
         since = self._led_since()

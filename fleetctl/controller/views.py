@@ -3,11 +3,24 @@
 from collections.abc import Callable, Mapping
 
 from fleetctl.controller.resources import GangObject
-from fleetctl.gang import state
+from fleetctl.gang import state, strikes
 from fleetctl.gang.identity import Gang, Slot
 from fleetctl.gang.pods import AVOIDS, LABEL_ATTEMPT, RESERVED_PREFIX
 from fleetctl.kube import objects
 from fleetctl.stamps import unix_seconds
+
+DOMAINS = (
+    "topology.kubernetes.io/zone",
+    "topology.k8s.aws/network-node-layer-1",
+    "topology.k8s.aws/network-node-layer-2",
+    "topology.k8s.aws/network-node-layer-3",
+    "cloud.google.com/gce-topology-block",
+    "cloud.google.com/gce-topology-subblock",
+    "topology.kubernetes.io/rack",
+)
+"""Labels of nodes that name what they fail together with, the widest first."""
+KUBELETS_OWN = frozenset(("Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"))
+"""Conditions of nodes that are read from elsewhere, or say nothing of the machine."""
 
 
 def gang_view(gang: GangObject) -> Gang:
@@ -50,15 +63,24 @@ def node_view(
     name: str, node: objects.Node | None, *, gone: bool = False, silent: bool = False, still_s: float = 0.0
 ) -> state.Node:
     """A node as decisions see it. None: no such object is known; `gone`: because it was deleted."""
-    ready = next((c.status for c in node.status.conditions if c.type == "Ready"), "Unknown") if node else "Unknown"
+    if node is None:
+        return state.Node(name=name, exists=not gone, ready="Unknown", silent=silent, still_s=still_s)
+    labels = node.metadata.labels
     return state.Node(
         name=name,
-        exists=node is not None or not gone,
-        ready=ready,
-        taints=frozenset(taint.key for taint in node.spec.taints) if node else frozenset(),
+        ready=ready(node),
+        taints=frozenset(taint.key for taint in node.spec.taints),
         silent=silent,
         still_s=still_s,
+        conditions=frozenset(c.type for c in node.status.conditions if _true(c) and c.type not in KUBELETS_OWN),
+        domains=tuple(f"{label}={labels[label]}" for label in DOMAINS if label in labels),
+        strikes=strikes.parse(node.metadata.annotations.get(strikes.STRIKES, "")),
     )
+
+
+def ready(node: objects.Node | None) -> str:
+    """The status of a node's condition Ready."""
+    return next((c.status for c in node.status.conditions if c.type == "Ready"), "Unknown") if node else "Unknown"
 
 
 class Members:
@@ -80,7 +102,7 @@ class Members:
         if self._gang is not gang:
             self._gang, self._known = gang, {}
         on = {name: node(name) for name in {pod.spec.node_name: None for pod in pods.values()} if name}
-        self._nodes = {name: known if (known := self._nodes.get(name)) == seen else seen for name, seen in on.items()}
+        self._nodes = {name: _same_or(self._nodes.get(name), seen) for name, seen in on.items()}
         return tuple([self._member(gang, slot, pods.get(slot.pod_name), life, node) for slot in gang.slots])
 
     def _member(
@@ -92,7 +114,7 @@ class Members:
         look: Callable[[str], state.Node | None],
     ) -> state.Member:
         if pod is None:
-            return state.Member(rank=slot.rank, pod_name=slot.pod_name, trainer=slot.trainer)
+            return state.Member(rank=slot.rank, pod_name=slot.pod_name, trainer=slot.trainer, group=slot.group.name)
         node, speaks = self._nodes.get(pod.spec.node_name), life(pod.metadata.uid)
         seen, known = self._known.get(slot.rank) or (None, None)
         same = seen is pod
@@ -107,6 +129,7 @@ class Members:
             node=node,
             life=speaks,
             avoided=() if view.node else tuple(found for name in view.avoids if (found := look(name))),
+            group=slot.group.name,
         )
         self._known[slot.rank] = pod, member
         return member
@@ -120,6 +143,10 @@ def members(
 ) -> tuple[state.Member, ...]:
     """The members of a gang that is looked at once."""
     return Members().of(gang, pods, life, node)
+
+
+def _same_or(known: state.Node | None, seen: state.Node | None) -> state.Node | None:
+    return known if known is seen or known == seen else seen
 
 
 def _init_names(pod: objects.Pod) -> set[str]:
@@ -160,4 +187,10 @@ def _container(status: objects.ContainerStatus) -> state.Container:
         )
         if ended
         else None,
+        unhealthy=tuple(
+            f"{kind.name} {device.resource_id}"
+            for kind in status.allocated_resources_status
+            for device in kind.resources
+            if device.health == "Unhealthy"
+        ),
     )

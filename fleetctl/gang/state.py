@@ -22,6 +22,35 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What something on the node said of its hardware: a line in the pod's volume (`agent/hardware.py`).
+
+    `code` is its kind and number, `xid-79`; `at` is of the node's clock.
+    """
+
+    code: str
+    device: str = ""
+    text: str = ""
+    at: Seconds = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """How far the trainer of one rank is, as its agent tells, in the current life.
+
+    `step` is the last that was heard; `at` when it was first heard of, seconds of our own monotonic clock; `mean_s` how
+    long a step takes it, 0 while that is not known; `work_s` how much of that it works itself, by its own account.
+    `paused`: it says that it makes no steps on purpose.
+    """
+
+    step: int
+    at: Seconds
+    mean_s: Seconds = 0.0
+    work_s: Seconds = 0.0
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
     """One life of a pod's containers, as its agent tells it.
 
@@ -29,7 +58,8 @@ class Life:
     agent said goodbye (SIGTERM). A `Life` exists only while its stream is open or has just been lost; `connected`
     tells which. `silent`: nothing was heard for two beats, or the stream broke off unexpectedly. `reaches`: uid of the
     coordinator's pod that this pod has reached through the coordinator's Service. `floor`: its pod had promised that
-    attempt when it said hello, perhaps in an earlier life, and accepts nothing below.
+    attempt when it said hello, perhaps in an earlier life, and accepts nothing below. `hardware`: the latest reports,
+    those of earlier lives too.
     """
 
     uid: str
@@ -42,6 +72,7 @@ class Life:
     connected: bool = True
     silent: bool = False
     reaches: str = ""
+    hardware: tuple[Report, ...] = ()
 
     @property
     def waits(self) -> bool:
@@ -60,12 +91,13 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container of a pod."""
+    """A container of a pod. `unhealthy`: its devices that the kubelet calls so (`nvidia.com/gpu GPU-3`)."""
 
     name: str
     running: bool = False
     waiting_reason: str = ""
     ended: Ended | None = None
+    unhealthy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +134,26 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Strike:
+    """A failure on a node that may have been the node's fault. Kept on the Node, so it survives reboots and gangs.
+
+    `at` is Unix time of the controller's clock; `who` is namespace/gang/rank.
+    """
+
+    at: Seconds
+    rule: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """A machine that a member is bound to, as far as anybody can tell.
 
     `exists`: there is a Node object; `ready` the status of its condition Ready; `taints` their keys. `silent`: no agent
     on it can be heard, though at least one should be. `still_s`: for how long its kubelet's Lease was seen not to move
-    while another node's did; seconds of our own observation, begun anew by any progress of the gang.
+    while another node's did; seconds of our own observation, begun anew by any progress of the gang. `conditions`: the
+    types of its conditions that are True, but for Ready. `domains`: the failure domains it is in, the widest first
+    (`topology.kubernetes.io/zone=a`). `strikes`: the latest last.
     """
 
     name: str
@@ -116,6 +162,9 @@ class Node:
     taints: frozenset[str] = frozenset()
     silent: bool = False
     still_s: Seconds = 0.0
+    conditions: frozenset[str] = frozenset()
+    domains: tuple[str, ...] = ()
+    strikes: tuple[Strike, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +172,8 @@ class Member:
     """One rank: its pod, the node that is bound to, and what its agent said of the pod's current life. `avoided`: nodes
     that the pod must not go to, while it has none.
 
-    `trainer` is the container's name. Whoever keeps members from one look at the gang to the next keeps with them what
-    follows from them: thousands are looked at many times a second.
+    `trainer` is the container's name, `group` the name of the rank's group. Whoever keeps members from one look at the
+    gang to the next keeps with them what follows from them: thousands are looked at many times a second.
     """
 
     rank: int
@@ -134,6 +183,7 @@ class Member:
     node: Node | None = None
     life: Life | None = None
     avoided: tuple[Node, ...] = ()
+    group: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -172,15 +222,16 @@ class Member:
 
     @cached_property
     def unremarkable(self) -> bool:
-        """Whether neither the pod nor its node shows anything that a diagnosis could follow from, but for time, and for
-        a restart of all its containers."""
+        """Whether the pod shows nothing that a diagnosis could follow from, but for time, and for a restart of all its
+        containers; and its node is there and can be heard. Taints, conditions and reports of hardware may mean nothing:
+        those are the rules' business."""
         pod, node = self.pod, self.node
         return (
             pod is not None
             and pod.phase in ("Pending", "Running")
             and not pod.deleting
-            and all(container.ended is None for container in pod.containers)
-            and (node is None or (node.exists and not node.silent and not node.taints))
+            and all(container.ended is None and not container.unhealthy for container in pod.containers)
+            and (node is None or (node.exists and not node.silent))
         )
 
     def holds(self, promise: Promise) -> bool:
@@ -201,7 +252,7 @@ class Zombie:
         return not self.life.waits and not self.life.silent
 
 
-Rung = Literal["InPlace", "RecreatePod"]
+Rung = Literal["InPlace", "RecreatePod", "RecreateGang"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +261,9 @@ class Verdict:
 
     `scope` is where the fault lies: in a Container on a good machine, in the Node, or Unknown. `rung` is how hard it
     must be hit: RecreatePod if the pod cannot come back in place. `node` is the machine that the next pod must avoid;
-    `dead` that it is proven dead, so that nobody there needs to be waited for.
+    `dead` that it is proven dead, so that nobody there needs to be waited for. `strikes` is the machine that this
+    counts against, though it does not prove anything; "" for none. `since` is of that machine's clock, 0 if nobody
+    knows. `follows`: ranks usually end like this because another has failed.
     """
 
     scope: Literal["Container", "Node", "Unknown"]
@@ -222,6 +275,8 @@ class Verdict:
     rung: Rung = "InPlace"
     node: str = ""
     dead: bool = False
+    strikes: str = ""
+    follows: bool = False
 
 
 def ranges(ranks: Iterable[int]) -> str:

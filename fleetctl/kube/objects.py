@@ -114,6 +114,19 @@ class ContainerState(Struct, frozen=True):
     terminated: Terminated | None = None
 
 
+class DeviceHealth(Struct, frozen=True):
+    resource_id: str = msgspec.field(default="", name="resourceID")
+    health: str = ""
+    """Healthy, Unhealthy or Unknown."""
+
+
+class AllocatedResource(Struct, frozen=True):
+    """Devices of one kind (`nvidia.com/gpu`) that a container has."""
+
+    name: str = ""
+    resources: tuple[DeviceHealth, ...] = ()
+
+
 class ContainerStatus(Struct, frozen=True):
     name: str = ""
     ready: bool = False
@@ -122,6 +135,7 @@ class ContainerStatus(Struct, frozen=True):
     container_id: str = msgspec.field(default="", name="containerID")
     state: ContainerState = ContainerState()
     last_state: ContainerState = ContainerState()
+    allocated_resources_status: tuple[AllocatedResource, ...] = ()
 
 
 class Container(Struct, frozen=True):

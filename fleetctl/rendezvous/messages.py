@@ -21,6 +21,9 @@ LINE_LIMIT = 16 * 1024
 RESTART_EXIT_CODE = 88
 """An agent that exits with it wants every container of its pod restarted. Pods carry a rule for exactly this code."""
 
+HARDWARE_KEPT = 16
+"""Reports of hardware that are kept, the latest ones: what happened long ago explains nothing."""
+
 _HIGHEST = 2**53
 _SHORT = 128
 
@@ -52,9 +55,22 @@ class Hello(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """Still here. `step` is the trainer's, if it tells."""
+    """Still here. `step` is the trainer's, if it tells; `work_s` how much of each step it works by itself, seconds, if
+    it tells; `paused`: it makes no steps for now, on purpose."""
 
     step: int | None = None
+    work_s: float | None = None
+    paused: bool = False
+
+
+class Hardware(NamedTuple):
+    """Something on the node said this of its hardware, `at` Unix seconds of the node's clock; see
+    `fleetctl.gang.state.Report`."""
+
+    code: str
+    device: str
+    text: str
+    at: float
 
 
 class Pong(NamedTuple):
@@ -128,18 +144,18 @@ class Refused(NamedTuple):
     reason: str
 
 
-FromAgent = Hello | Beat | Pong | Released | Proved | Bye
+FromAgent = Hello | Beat | Hardware | Pong | Released | Proved | Bye
 FromController = Welcome | BeatAck | Ping | Release | Reset | Prove | NotLeader | TryAgain | Refused
 Message = FromAgent | FromController
 
-FROM_AGENT: tuple[type[FromAgent], ...] = (Hello, Beat, Pong, Released, Proved, Bye)
+FROM_AGENT: tuple[type[FromAgent], ...] = (Hello, Beat, Hardware, Pong, Released, Proved, Bye)
 FROM_CONTROLLER: tuple[type[FromController], ...] = (
     Welcome, BeatAck, Ping, Release, Reset, Prove, NotLeader, TryAgain, Refused,
 )  # fmt: skip
 _NAMES = {
-    Hello: "hello", Beat: "beat", Pong: "pong", Released: "released", Proved: "proved", Bye: "bye",
-    Welcome: "welcome", BeatAck: "beat-ack", Ping: "ping", Release: "release", Reset: "reset", Prove: "prove",
-    NotLeader: "not-leader", TryAgain: "try-again", Refused: "refused",
+    Hello: "hello", Beat: "beat", Hardware: "hardware", Pong: "pong", Released: "released", Proved: "proved",
+    Bye: "bye", Welcome: "welcome", BeatAck: "beat-ack", Ping: "ping", Release: "release", Reset: "reset",
+    Prove: "prove", NotLeader: "not-leader", TryAgain: "try-again", Refused: "refused",
 }  # fmt: skip
 _TYPES = {name: kind for kind, name in _NAMES.items()}
 
@@ -203,6 +219,16 @@ def _number(value: object, where: str) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def _number_or_none(value: object, where: str) -> float | None:
+    return None if value is None else _number(value, where)
+
+
+def _yes_or_no(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ProtocolError(f"{where} is neither true nor false")
+    return value
+
+
 def _text(value: object, where: str) -> str:
     # It ends up in logs, Events and status: no control characters, no half surrogates that cannot be written again.
     if not isinstance(value, str) or not value.isprintable():
@@ -223,6 +249,8 @@ _CHECKS: dict[Any, Callable[[object, str], object]] = {
     int: _whole,
     int | None: _whole_or_none,
     float: _number,
+    float | None: _number_or_none,
+    bool: _yes_or_no,
     str: _text,
     Promised | None: _promised,
 }

@@ -20,14 +20,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from fleetctl.errors import Retry
-from fleetctl.gang.state import Life, Promise
+from fleetctl.gang.state import Life, Promise, Report, Steps
 from fleetctl.rendezvous.identity import Admission, BadToken, PodIdentity
 from fleetctl.rendezvous.messages import (
+    HARDWARE_KEPT,
     LINE_LIMIT,
     Beat,
     BeatAck,
     Bye,
     FromController,
+    Hardware,
     Hello,
     NotLeader,
     Ping,
@@ -44,12 +46,15 @@ from fleetctl.rendezvous.messages import (
     encode,
     receive,
 )
+from fleetctl.rendezvous.progress import Progress
 
 HELLO_S = 5.0
 SILENT_BEATS = 2
 GONE_BEATS = 3
 FRESH_S = 4.0  # an agent obeys for 5 s after its pong (agent/machine.py); the second between is for the network
 REPEAT_S = 1.0
+LONGEST_WORD, LONGEST_TEXT = 63, 200
+"""Of a report of hardware. Agents cut it themselves; whoever speaks in one's place need not."""
 SEND_LIMIT = 64 * 1024
 
 
@@ -99,7 +104,7 @@ class Session:
     life: Life
     stream: _Stream | None
     superseded: bool = False
-    step: int | None = None  # of this life
+    progress: Progress = field(default_factory=Progress)  # of this life
     progressed_at: float = 0.0
     falls_silent: asyncio.TimerHandle | None = None
 
@@ -115,7 +120,8 @@ class Rendezvous:
     """All sessions, by pod uid.
 
     `authenticate` raises BadToken, or a Retry when it cannot tell now. `on_change` is called when a life has changed,
-    also when its stream was lost or it fell silent; never for a beat or for progress.
+    also when its stream was lost or it fell silent; never for a beat or for progress, but when a trainer tells of its
+    first step in this life, and when it begins or ends a pause.
     """
 
     def __init__(
@@ -152,6 +158,12 @@ class Rendezvous:
         """When (loop time) this pod's trainer was last heard to be a step further; 0.0 if never, or if superseded."""
         session = self._sessions.get(uid)
         return session.progressed_at if session and not session.superseded else 0.0
+
+    def steps(self, uid: str) -> Steps | None:
+        """How far this pod's trainer is in its current life; None if nothing was told, it waits, or is superseded. The
+        same object until there is something new."""
+        session = self._sessions.get(uid)
+        return session.progress.steps if session and not session.superseded and not session.life.waits else None
 
     def sessions(self) -> list[Session]:
         return list(self._sessions.values())
@@ -270,9 +282,11 @@ class Rendezvous:
                 self._change(session, silent=False)
             self._require_leadership()
             match message:
-                case Beat(step):
+                case Beat():
                     self._write(stream.writer, BeatAck())
-                    self._hear_step(session, step)
+                    self._hear_progress(session, message)
+                case Hardware():
+                    self._hear_hardware(session, message)
                 case Hello():
                     identity, superseded = await self._identify(message)
                     if identity != session.identity:
@@ -375,7 +389,7 @@ class Rendezvous:
         self._write(stream.writer, Welcome(self._beat_s))
         promise = Promise(attempt=hello.promise.attempt, ticket=hello.promise.ticket) if hello.promise else None
         if hello.life_id != session.life.life_id:
-            session.step = None
+            session.progress = Progress()
         session.life = Life(
             uid=session.identity.uid,
             life_id=hello.life_id,
@@ -384,6 +398,7 @@ class Rendezvous:
             promise=promise,
             floor=hello.floor,
             reaches=session.life.reaches,  # the pod does, whichever life it is in
+            hardware=session.life.hardware,  # the pod's too
         )
         self._on_change(session.identity)
 
@@ -395,12 +410,21 @@ class Rendezvous:
             self._send(stream, Release(promise.attempt, promise.ticket))
         self._change(session, promise=promise)
 
-    def _hear_step(self, session: Session, step: int | None) -> None:
-        if step is None:
-            return
-        if session.step is not None and step > session.step:
+    def _hear_progress(self, session: Session, beat: Beat) -> None:
+        before, was_paused = session.progress.steps, session.progress.paused
+        if session.progress.hear(beat, _now()):
             session.progressed_at = _now()
-        session.step = step
+        first = before is None and session.progress.steps is not None
+        if first or session.progress.paused != was_paused:
+            self._on_change(session.identity)
+
+    def _hear_hardware(self, session: Session, told: Hardware) -> None:
+        """An agent tells all again after a hello: what is known is no news."""
+        code, device, text = told.code[:LONGEST_WORD], told.device[:LONGEST_WORD], told.text[:LONGEST_TEXT]
+        report = Report(code=code, device=device, text=text, at=told.at)
+        known = session.life.hardware
+        if report not in known:
+            self._change(session, hardware=(*known, report)[-HARDWARE_KEPT:])
 
     def _change(self, session: Session, **facts: object) -> None:
         session.life = replace(session.life, **facts)  # type: ignore[arg-type]

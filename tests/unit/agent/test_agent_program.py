@@ -15,6 +15,7 @@ import trustme
 
 from fleetctl.rendezvous.messages import (
     Beat,
+    Hardware,
     Hello,
     Ping,
     Pong,
@@ -173,6 +174,23 @@ async def test_it_proves_the_path_to_the_coordinator_and_tells_the_step(pod):
     while heard < expected:
         heard.add(repr(await receive(reader)))
     assert heard == expected
+    agent.send_signal(signal.SIGTERM)
+    writer.close()
+    await agent.stderr.read()
+    assert await agent.wait() == 0
+
+
+async def test_a_report_of_hardware_is_told_within_two_seconds(pod):
+    (pod.directory / "hardware").write_text("7 xid-13 GPU-0\n")
+    agent = await pod.start(FLEETCTL_PROGRESS_FILE=str(pod.directory / "step"))
+    reader, writer = await pod.streams.get()
+    assert isinstance(await receive(reader), Hello)
+    writer.write(encode(Welcome(60.0)))
+    assert repr(await receive(reader)) == repr(Hardware("xid-13", "GPU-0", "", 7.0))
+    with (pod.directory / "hardware").open("a") as file:
+        file.write("8.5 xid-79 GPU-3 has fallen off the bus\n")
+    async with asyncio.timeout(2.0):
+        assert repr(await receive(reader)) == repr(Hardware("xid-79", "GPU-3", "has fallen off the bus", 8.5))
     agent.send_signal(signal.SIGTERM)
     writer.close()
     await agent.stderr.read()

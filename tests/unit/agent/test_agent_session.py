@@ -13,6 +13,7 @@ from fleetctl.rendezvous.messages import (
     Beat,
     BeatAck,
     Bye,
+    Hardware,
     Hello,
     NotLeader,
     Ping,
@@ -40,7 +41,8 @@ class Desk:
         self.down = 0
         self.boottime = 50.0
         self.gate, self.gate_dials = gate, []
-        self.step = None
+        self.progress = Beat()
+        self.hardware = ()
         self.agent = Agent(
             Machine("life", 7.0, None, attempt),
             keeper=self,
@@ -51,7 +53,8 @@ class Desk:
             chance=lambda: 1.0,
             say=self.said.append,
             coordinator=Coordinator("team-a/llm-worker-0", self.dial_gate) if coordinator else None,
-            read_step=lambda: self.step,
+            read_progress=lambda: self.progress,
+            read_hardware=lambda: self.hardware,
         )
         self.running = asyncio.create_task(self.agent.run())
 
@@ -281,10 +284,49 @@ async def test_a_timeout_of_the_kernel_is_not_taken_for_a_beat():
 async def test_each_beat_tells_the_step_of_that_moment():
     desk = Desk()
     controller = await desk.welcomed()
-    for step in (None, 0, 17):
-        desk.step = step
-        await controller.hears(Beat(step))
+    for beat in (Beat(), Beat(0), Beat(17, 1.82), Beat(17, 1.82, True)):
+        desk.progress = beat
+        await controller.hears(beat)
         controller.say(BeatAck())
+    await desk.stop()
+
+
+# reports of hardware
+
+LOST = Hardware("xid-79", "GPU-3", "has fallen off the bus", 7.5)
+LATER = Hardware("xid-48", "GPU-1", "", 9.0)
+
+
+@in_virtual_time
+async def test_a_report_is_told_at_once_and_once():
+    desk = Desk()
+    controller = await desk.welcomed()
+    await settle()
+    desk.hardware = (LOST,)
+    desk.agent.tell_hardware()
+    desk.agent.tell_hardware()
+    await controller.hears(LOST)
+    desk.hardware = (LOST, LATER)
+    desk.agent.tell_hardware()
+    await controller.hears(LATER)
+    assert now() < 1000.1
+    await controller.hears(Beat())
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_whoever_welcomes_it_is_told_all_that_was_reported():
+    desk = Desk()
+    desk.agent.tell_hardware()
+    desk.hardware = (LOST, LATER)
+    desk.agent.tell_hardware()  # nobody listens
+    first = await desk.welcomed()
+    await first.hears(LOST, LATER)
+    first.say(NotLeader(""))
+    second = await desk.welcomed()
+    await second.hears(LOST, LATER)
+    second.say(Welcome(5.0))  # to a second hello, of an agent that was too late for a release
+    await second.hears(LOST, LATER)
     await desk.stop()
 
 

@@ -44,13 +44,27 @@ def pod(
     return Pod(metadata=meta, spec=PodSpec(node_name=node))
 
 
-def node(version: str, ready: str = "True", *, name: str = "n1", taints: tuple[str, ...] = (), beat: str = "") -> Node:
+def node(
+    version: str,
+    ready: str = "True",
+    *,
+    name: str = "n1",
+    taints: tuple[str, ...] = (),
+    beat: str = "",
+    sick: str = "False",
+    **annotations: str,
+) -> Node:
     conditions = (
+        Condition(type="GpuUnhealthy", status=sick, last_heartbeat_time=beat),
         Condition(type="MemoryPressure", status="False", last_heartbeat_time=beat),
         Condition(type="Ready", status=ready, last_heartbeat_time=beat),
     )
     return Node(
-        metadata=ObjectMeta(name=name, resource_version=version),
+        metadata=ObjectMeta(
+            name=name,
+            resource_version=version,
+            annotations={f"fleetctl.dev/{key}": value for key, value in annotations.items()},
+        ),
         spec=NodeSpec(taints=tuple(Taint(key=key, effect="NoSchedule") for key in taints)),
         status=NodeStatus(conditions=conditions),
     )
@@ -314,6 +328,8 @@ async def two_nodes(watched: Watched) -> Watched:
         node("2", ready="False"),
         node("2", ready="Unknown"),
         node("2", taints=("node.kubernetes.io/out-of-service",)),
+        node("2", sick="True"),
+        node("2", strikes="1732233600/hang/default/llm/3"),
     ],
 )
 async def test_a_node_that_changes_concerns_the_gangs_on_it(two_nodes: Watched, change: Node) -> None:
@@ -330,7 +346,7 @@ async def test_a_node_that_goes_and_comes_concerns_the_gangs_on_it(two_nodes: Wa
 
 
 async def test_a_heartbeat_concerns_nobody(two_nodes: Watched) -> None:
-    two_nodes.shows_node(node("2", beat="2026-11-21T06:05:00Z"))
+    two_nodes.shows_node(node("2", beat="2026-11-21T06:05:00Z", note="somebody was here"))
     assert two_nodes.dirtied() == []
     seen = two_nodes.cache.node("n1")
     assert seen is not None

@@ -9,6 +9,7 @@ import pytest
 
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.nodes import REJOIN_S, Nodes
+from fleetctl.controller.views import node_view
 from fleetctl.gang.diagnose.node_state import OUT_OF_SERVICE, why_dead
 from fleetctl.gang.pods import AGENT, LABEL_GANG
 from fleetctl.gang.state import Life
@@ -185,6 +186,21 @@ async def test_what_the_witness_saw_counts_only_while_the_node_is_silent() -> No
     assert (seen.silent, seen.still_s) == (True, 25.0)
     fleet.pod("b", SPEAKS)
     assert (fleet.nodes.view("n1").silent, fleet.nodes.view("n1").still_s) == (False, 0.0)
+
+
+@in_virtual_time
+async def test_a_node_of_which_nothing_is_new_is_the_same_object() -> None:
+    fleet = Fleet().node("n1").pod("a", SILENT)
+    seen = [fleet.nodes.view("n1"), fleet.nodes.view("n1")]
+    assert seen[0] is seen[1]
+    fleet.still = {"n1": 25.0}
+    assert fleet.nodes.view("n1").still_s == 25.0
+    fleet.node("n1", "Unknown")
+    assert fleet.nodes.view("n1").ready == "Unknown"
+    fleet.cache._nodes.items.clear()
+    assert fleet.nodes.view("n1") == node_view("n1", None, silent=True, still_s=25.0)
+    fleet.cache._nodes_gone.add("n1")
+    assert not fleet.nodes.view("n1").exists
 
 
 @in_virtual_time

@@ -9,7 +9,7 @@ from fleetctl.controller import views
 from fleetctl.controller.views import node_view, pod_view
 from fleetctl.gang.identity import Gang
 from fleetctl.gang.spec import GangSpec, Group
-from fleetctl.gang.state import Container, Ended, Life
+from fleetctl.gang.state import Container, Ended, Life, Strike
 from fleetctl.gang.state import Node as NodeView
 from fleetctl.kube.objects import Node, Pod
 
@@ -170,9 +170,22 @@ def test_a_container_that_waits_and_one_that_was_killed() -> None:
     )
 
 
-def machine(*found: dict[str, str], taints: tuple[str, ...] = ()) -> Node:
+def test_devices_that_the_kubelet_calls_unhealthy() -> None:
+    devices = [{"resourceID": f"GPU-{n}", "health": h} for n, h in enumerate(["Healthy", "Unhealthy", "Unknown", ""])]
+    mixed = [{"name": "nvidia.com/gpu", "resources": devices}, {"name": "rdma/hca"}]
+    more = [{"name": "rdma/hca", "resources": [{"resourceID": "mlx5_0", "health": "Unhealthy"}]}]
+    trainer = {"name": "trainer", "state": {"running": {}}, "allocatedResourcesStatus": [*mixed, *more]}
+    logs = {"name": "logs", "allocatedResourcesStatus": more}
+    view = pod_view(seen(containerStatuses=[trainer], initContainerStatuses=[logs]), "g")
+    assert [c.unhealthy for c in view.containers] == [("nvidia.com/gpu GPU-1", "rdma/hca mlx5_0"), ("rdma/hca mlx5_0",)]
+    assert pod_view(seen(), "g").containers[0].unhealthy == ()
+
+
+def machine(*found: dict[str, str], taints: tuple[str, ...] = (), **meta: dict[str, str]) -> Node:
     spec = {"taints": [{"key": key, "effect": "NoExecute"} for key in taints]}
-    return msgspec.convert({"metadata": {"name": "n1"}, "spec": spec, "status": {"conditions": list(found)}}, Node)
+    return msgspec.convert(
+        {"metadata": {"name": "n1", **meta}, "spec": spec, "status": {"conditions": list(found)}}, Node
+    )
 
 
 @pytest.mark.parametrize("ready", ["True", "False", "Unknown"])
@@ -188,6 +201,42 @@ def test_a_node_that_was_never_reported_on() -> None:
 def test_the_taints_of_a_node_are_their_keys() -> None:
     seen = machine({"type": "Ready", "status": "True"}, taints=("karpenter.sh/disrupted", "a/b"))
     assert node_view("n1", seen) == NodeView(name="n1", taints=frozenset({"karpenter.sh/disrupted", "a/b"}))
+
+
+def test_the_conditions_of_a_node_are_those_that_hold_and_are_not_the_kubelets_own() -> None:
+    own = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
+    told = [*((kind, "True") for kind in (*own, "GpuUnhealthy", "KernelDeadlock")), ("ReadonlyFilesystem", "False")]
+    told.append(("FrequentKubeletRestart", "Unknown"))
+    found = node_view("n1", machine(*({"type": kind, "status": status} for kind, status in told))).conditions
+    assert found == {"GpuUnhealthy", "KernelDeadlock"}
+
+
+def test_the_failure_domains_of_a_node_are_its_labels_the_widest_first() -> None:
+    labels = {
+        "topology.kubernetes.io/rack": "r7",
+        "topology.kubernetes.io/region": "eu",
+        "cloud.google.com/gce-topology-subblock": "s",
+        "cloud.google.com/gce-topology-block": "b",
+        "topology.k8s.aws/network-node-layer-3": "l3",
+        "topology.k8s.aws/network-node-layer-1": "l1",
+        "topology.kubernetes.io/zone": "a",
+        "kubernetes.io/hostname": "n1",
+    }
+    assert node_view("n1", machine(labels=labels)).domains == (
+        "topology.kubernetes.io/zone=a",
+        "topology.k8s.aws/network-node-layer-1=l1",
+        "topology.k8s.aws/network-node-layer-3=l3",
+        "cloud.google.com/gce-topology-block=b",
+        "cloud.google.com/gce-topology-subblock=s",
+        "topology.kubernetes.io/rack=r7",
+    )
+    assert node_view("n1", machine()).domains == ()
+
+
+def test_the_strikes_of_a_node_are_its_annotation() -> None:
+    struck = machine(annotations={"fleetctl.dev/strikes": "1732233600/fatal-signal/team-a/llm/7"})
+    assert node_view("n1", struck).strikes == (Strike(at=1732233600.0, rule="fatal-signal", who="team-a/llm/7"),)
+    assert node_view("n1", machine(annotations={"other": "1/a/b/c/1"})).strikes == ()
 
 
 def test_a_node_without_an_object_may_be_new_unless_it_was_seen_to_be_deleted() -> None:
@@ -218,3 +267,20 @@ def test_each_member_has_its_pod_that_pods_node_and_its_life() -> None:
     assert [m.node.name if m.node else None for m in found] == [None, None, None, "n1", None]
     assert [m.life is not None for m in found] == [False, False, False, True, False]
     assert asked == ["n1"]
+    assert {m.group for m in found} == {"worker"}
+
+
+def test_a_member_of_which_nothing_is_new_is_the_same_object() -> None:
+    template: dict[str, Any] = {"spec": {"containers": [{"name": "trainer", "image": "t"}]}}
+    gang = Gang(
+        namespace="default",
+        name="llm",
+        uid="g",
+        spec=GangSpec(groups=[Group(name="worker", size=4, template=template)]),
+    )
+    pods, life = {"llm-worker-3": seen()}, Life(uid="u3", life_id="x", started_at=1)
+    members = views.Members()
+    nodes = [NodeView(name="n1"), NodeView(name="n1"), NodeView(name="n1", conditions=frozenset({"GpuUnhealthy"}))]
+    first, same, other = [members.of(gang, pods, lambda _: life, lambda _, node=node: node)[3] for node in nodes]  # type: ignore[misc]
+    assert first is same
+    assert other is not first

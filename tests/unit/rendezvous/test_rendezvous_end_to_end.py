@@ -17,6 +17,7 @@ from fleetctl.agent.session import Agent
 from fleetctl.gang.state import Promise
 from fleetctl.rendezvous.certificates import Authority, server_context
 from fleetctl.rendezvous.identity import Admission
+from fleetctl.rendezvous.messages import Beat
 
 
 class Pod:
@@ -52,7 +53,7 @@ class Pod:
             chance=lambda: 0.5,
             say=lambda line: None,
             coordinator=Coordinator("team-a/llm-worker-0", self.dial_coordinator),
-            read_step=lambda: self.step,
+            read_progress=lambda: Beat(self.step),
         )
         self.running = asyncio.create_task(self.agent.run())
 

@@ -8,6 +8,7 @@ from fleetctl.rendezvous.messages import (
     Beat,
     BeatAck,
     Bye,
+    Hardware,
     Hello,
     NotLeader,
     Ping,
@@ -29,7 +30,9 @@ from fleetctl.rendezvous.messages import (
 EVERY_MESSAGE = [
     Hello("a.b.c", "life-1", 1.5, 0, None),
     Hello("a.b.c", "life-1", 1.5, 3, Promised(3, "t")),
-    Beat(), Beat(0), Beat(12345), Pong(1, "t"), Released(1), Proved("life-1"), Bye(),
+    Beat(), Beat(0), Beat(12345), Beat(7, 1.82), Beat(7, 0.0, True), Beat(7, None, True),
+    Hardware("xid-79", "GPU-3", "has fallen off the bus", 1732233600.5), Hardware("a", "", "", 0.0),
+    Pong(1, "t"), Released(1), Proved("life-1"), Bye(),
     Welcome(5.0), BeatAck(), Ping(1, "t"), Release(1, "t"), Reset(2), Prove("life-1"),
     NotLeader(""), NotLeader("[fd00::1]:8443"), TryAgain("nicht so schnell – später"), Refused("no"),
 ]  # fmt: skip
@@ -54,6 +57,7 @@ def test_what_a_newer_peer_adds_is_ignored():
 
 def test_a_beat_of_an_older_agent_has_no_step():
     assert repr(decode(b'{"type":"beat"}\n')) == repr(Beat(None))
+    assert repr(decode(b'{"type":"beat","step":7}\n')) == repr(Beat(7, None, False))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,11 @@ def test_a_beat_of_an_older_agent_has_no_step():
         b'{"type":"welcome","beat_s":1e999}\n', b'{"type":"welcome","beat_s":NaN}\n',
         b'{"type":"welcome","beat_s":"5"}\n',
         b'{"type":"beat","step":-1}\n', b'{"type":"beat","step":1.5}\n', b'{"type":"beat","step":"7"}\n',
+        b'{"type":"beat","work_s":-1}\n', b'{"type":"beat","work_s":"1"}\n', b'{"type":"beat","work_s":1e999}\n',
+        b'{"type":"beat","work_s":true}\n', b'{"type":"beat","paused":1}\n', b'{"type":"beat","paused":null}\n',
+        b'{"type":"hardware","code":"a","device":"","at":0}\n',
+        b'{"type":"hardware","code":"a\\u0000","device":"","text":"","at":0}\n',
+        b'{"type":"hardware","code":"a","device":"","text":"","at":"now"}\n',
         b'{"type":"prove"}\n', b'{"type":"proved","life_id":null}\n',
         b'{"type":"ping","attempt":1,"ticket":"\\ud800"}\n', b'{"type":"ping","attempt":1,"ticket":"a\\u0000"}\n',
         b'{"type":"hello","token":"t","life_id":"l","started_at":1,"attempt":0,"promise":[1,"t"]}\n',

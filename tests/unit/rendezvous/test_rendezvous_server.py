@@ -6,12 +6,14 @@ import pytest
 from desk import Desk, hello
 from memory_streams import connected_pair, in_virtual_time, now, pipe_of, settle
 
-from fleetctl.gang.state import Life, Promise
+from fleetctl.gang.state import Life, Promise, Report, Steps
 from fleetctl.rendezvous.identity import Admission
 from fleetctl.rendezvous.messages import (
+    HARDWARE_KEPT,
     Beat,
     BeatAck,
     Bye,
+    Hardware,
     NotLeader,
     Ping,
     Pong,
@@ -849,7 +851,7 @@ async def test_a_proof_is_asked_for_once_a_second_whether_the_life_runs_or_waits
 
 
 @in_virtual_time
-async def test_a_higher_step_of_the_same_life_is_progress_and_no_change():
+async def test_a_higher_step_of_the_same_life_is_progress_and_only_the_first_a_change():
     desk = Desk()
     agent = await desk.agent(attempt=1)
     times = []
@@ -859,7 +861,7 @@ async def test_a_higher_step_of_the_same_life_is_progress_and_no_change():
         await agent.hears(BeatAck())
         times.append(desk.rendezvous.progressed_at("u0"))
     assert times == pytest.approx([0, 0, 0, 1020, 1020, 1020, 1020, 1040], abs=0.1)
-    assert desk.changes == ["u0"]
+    assert desk.changes == ["u0", "u0"]
     assert desk.rendezvous.progressed_at("u1") == 0.0
 
 
@@ -892,3 +894,132 @@ async def test_a_superseded_pods_progress_is_not_the_gangs():
         agent.say(Beat(step))
         await agent.hears(BeatAck())
     assert desk.rendezvous.progressed_at("u0") == 0.0
+    assert desk.rendezvous.steps("u0") is None
+
+
+async def beats(desk, agent, *told, every=5.0):
+    """Says each, and gives what is known then."""
+    known = []
+    for beat in told:
+        await asyncio.sleep(every)
+        agent.say(beat)
+        await agent.hears(BeatAck())
+        known.append(desk.rendezvous.steps("u0"))
+    return known
+
+
+@in_virtual_time
+async def test_how_far_a_trainer_is_since_when_and_how_long_a_step_takes_it():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    assert desk.rendezvous.steps("u0") is None
+    nothing, first, second, same = await beats(desk, agent, Beat(), Beat(10), Beat(12, 1.5), Beat(12, 1.5))
+    assert nothing is None
+    assert (first.step, first.at, first.mean_s, first.work_s) == (10, pytest.approx(1010, abs=0.1), 0.0, 0.0)
+    assert (second.step, second.at, second.work_s) == (12, pytest.approx(1015, abs=0.1), 1.5)
+    assert second.mean_s == pytest.approx(2.5, abs=0.1)
+    assert same is second, "nothing is new"
+    told = [Beat(12 + 2 * n + (n % 2)) for n in range(1, 60)]  # of 5 s, three steps and one by turns
+    *_, last = await beats(desk, agent, *told)
+    assert last.mean_s == pytest.approx(2.5, abs=0.2)
+    *_, slower = await beats(desk, agent, *(Beat(last.step + n) for n in range(1, 30)))
+    assert slower.mean_s == pytest.approx(5.0, abs=0.3)
+    assert desk.changes == ["u0", "u0"], "of its hello, and of the first step that it tells"
+
+
+@in_virtual_time
+async def test_who_has_stood_still_since_when():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    *_, moved, still, works, back = await beats(desk, agent, Beat(1), Beat(2), Beat(2), Beat(2, 1.0), Beat(1, 1.0))
+    assert still.at == works.at == moved.at
+    assert works.work_s == 1.0
+    assert back == Steps(step=1, at=back.at, mean_s=moved.mean_s, work_s=1.0), "a step back is a step, and no pace"
+    assert back.at == pytest.approx(moved.at + 15, abs=0.1)
+
+
+@in_virtual_time
+async def test_a_pause_is_news_and_does_not_count_as_a_long_step():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    await beats(desk, agent, Beat(1), Beat(2), Beat(3))
+    desk.changes.clear()
+    (paused,) = await beats(desk, agent, Beat(3, None, True))
+    assert (paused.paused, desk.changes) == (True, ["u0"])
+    await beats(desk, agent, *[Beat(3, None, True)] * 100)
+    assert desk.changes == ["u0"]
+    (on,) = await beats(desk, agent, Beat(4))
+    assert (on.paused, desk.changes) == (False, ["u0", "u0"])
+    assert on.mean_s == pytest.approx(5.0, abs=0.1)
+
+
+@in_virtual_time
+async def test_steps_are_of_one_life_that_runs():
+    desk = Desk()
+    agent = await desk.agent(life="life-1", attempt=1)
+    await beats(desk, agent, Beat(1), Beat(2))
+    agent = await desk.agent(life="life-1", attempt=1)
+    assert desk.rendezvous.steps("u0").step == 2, "the same life on a new stream"
+    agent = await desk.agent(life="life-2")
+    assert await beats(desk, agent, Beat(2), Beat(3)) == [None, None], "it waits"
+    agent.say(Released(2))
+    (known,) = await beats(desk, agent, Beat(3))
+    assert known.step == 3
+    agent = await desk.agent(life="life-3", attempt=3)
+    (first,) = await beats(desk, agent, Beat(9))
+    assert first == Steps(step=9, at=first.at), "of the earlier lives nothing is left"
+    assert desk.rendezvous.steps("u1") is None
+
+
+# reports of hardware
+
+LOST = Hardware("xid-79", "GPU-3", "has fallen off the bus", 7.5)
+
+
+def codes(desk):
+    return [report.code for report in desk.life().hardware]
+
+
+@in_virtual_time
+async def test_a_report_of_hardware_is_news_once():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    for _ in range(2):
+        agent.say(LOST)
+        await settle()
+    assert desk.life().hardware == (Report(code="xid-79", device="GPU-3", text="has fallen off the bus", at=7.5),)
+    assert desk.changes == ["u0", "u0"]
+    agent.say(LOST._replace(at=8.0))
+    await settle()
+    assert codes(desk) == ["xid-79", "xid-79"]
+    assert desk.changes == ["u0", "u0", "u0"]
+
+
+@in_virtual_time
+async def test_what_was_reported_stays_with_the_pod_in_its_next_life():
+    desk = Desk()
+    agent = await desk.agent(life="life-1", attempt=1)
+    agent.say(LOST)
+    await settle()
+    agent = await desk.agent(life="life-2")
+    assert codes(desk) == ["xid-79"]
+    agent.say(LOST)
+    agent.say(LOST._replace(code="xid-48"))
+    await settle()
+    assert codes(desk) == ["xid-79", "xid-48"]
+    agent.writer.close()
+    await settle()
+    assert codes(desk) == ["xid-79", "xid-48"]
+
+
+@in_virtual_time
+async def test_only_the_latest_reports_are_kept_and_none_is_long():
+    desk = Desk()
+    agent = await desk.agent(attempt=1)
+    for number in range(40):
+        agent.say(Hardware(f"xid-{number}", "GPU-0", "", 7.0))
+    agent.say(Hardware("c" * 1000, "d" * 1000, "t" * 1000, 7.0))
+    await settle()
+    *others, last = desk.life().hardware
+    assert [report.code for report in others] == [f"xid-{number}" for number in range(41 - HARDWARE_KEPT, 40)]
+    assert (len(last.code), len(last.device), len(last.text)) == (63, 63, 200)

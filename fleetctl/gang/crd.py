@@ -88,6 +88,10 @@ def _structural(schema: Schema, components: dict[str, Schema]) -> Schema:
                 continue
             case "properties":
                 out[key] = {k: _structural(v, components) for k, v in value.items()}
+                for name in schema.get("required", ()):
+                    out[key][name].pop("default", None)  # what must be said is not filled in
+            case "default" if value == []:
+                continue  # an absent list stays absent: CEL's has() tells it from an empty one, which may be refused
             case "items" | "additionalProperties":
                 if value != {}:  # {} stands beside x-kubernetes-preserve-unknown-fields, which says the same
                     out[key] = _structural(value, components)

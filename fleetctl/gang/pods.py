@@ -232,9 +232,11 @@ def _regular(gang: Gang, slot: Slot, container: Body) -> Body:
     ours = [{**_SHARED_MOUNT, "readOnly": True}, _PROGRESS_MOUNT]
     out["volumeMounts"] = [*(container.get("volumeMounts") or ()), *ours]
     declared = container.get("restartPolicyRules") or []
-    if container["name"] == slot.trainer or not (declared or container.get("restartPolicy")):
+    is_trainer = container["name"] == slot.trainer
+    if is_trainer or not (declared or container.get("restartPolicy")):
+        fatal = gang.spec.recovery.fatal_codes(slot.group.name) if is_trainer else ()
         out["restartPolicy"] = "Never"
-        out["restartPolicyRules"] = [*declared, _restart_on_failure(gang)]
+        out["restartPolicyRules"] = [*declared, *_restart_on_failure(fatal)]
     return out
 
 
@@ -242,13 +244,19 @@ def _init(gang: Gang, slot: Slot, container: Body) -> Body:
     """An init container or sidecar of the user's. A sidecar without rules restarts the gang, like a container."""
     out = _as_member(gang, slot, container)
     if container.get("restartPolicy") == "Always" and not container.get("restartPolicyRules"):
-        out["restartPolicyRules"] = [_restart_on_failure(gang)]
+        out["restartPolicyRules"] = _restart_on_failure()
     return out
 
 
-def _restart_on_failure(gang: Gang) -> Body:
-    """The rule that makes a container's failure the whole pod's, but for codes that must leave a Failed pod."""
-    return _restart_all("NotIn", [0, *sorted(gang.spec.recovery.fatal_codes)])
+def _restart_on_failure(fatal: Collection[int] = ()) -> list[Body]:
+    """The rule that makes a container's failure the whole pod's, but for codes that must leave a Failed pod: in the
+    shorter of the two ways to say it, which Kubernetes' 255 codes always suffice for. No rule if all codes must."""
+    restarting = [code for code in range(1, 256) if code not in fatal]
+    if not restarting:
+        return []
+    if len(restarting) < len(fatal):
+        return [_restart_all("In", restarting)]
+    return [_restart_all("NotIn", [0, *sorted(fatal)])]
 
 
 def _restart_all(operator: str, codes: list[int]) -> Body:

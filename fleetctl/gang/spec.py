@@ -99,19 +99,108 @@ class Budgets(Model, frozen=True):
     node: NodeBudget = field(default_factory=NodeBudget)
 
 
+SignalName = Annotated[str, Meta(pattern="^SIG[A-Z0-9]+$", max_length=16)]
+Word = Annotated[str, Meta(min_length=1, max_length=63)]
+Words = Annotated[list[Word], Meta(min_length=1, max_length=50)]
+
+
 class Match(Model, frozen=True):
-    """What a rule applies to."""
+    """What a rule applies to: all that is given must hold, and one value of each list. A rule that gives nothing, or
+    only groups, applies to every failure of a container."""
+
+    RULES = (
+        (
+            (
+                "[has(self.exitCodes) || has(self.signals) || has(self.reasons), has(self.nodeConditions), "
+                "has(self.hardware)].filter(x, x).size() <= 1"
+            ),
+            (
+                "exitCodes, signals and reasons are of containers, nodeConditions of nodes, hardware of devices: "
+                "write a rule for each"
+            ),
+        ),
+    )
 
     exit_codes: Annotated[
         list[ExitCode], Meta(min_length=1, max_length=255, description="Exit codes of the trainer, 1 to 255.")
-    ]
+    ] = field(default_factory=list)
+    signals: Annotated[
+        list[SignalName], Meta(min_length=1, max_length=31, description="Signals that ended the trainer: SIGSEGV.")
+    ] = field(default_factory=list)
+    reasons: Annotated[
+        Words, Meta(description="Reasons that Kubernetes gives for a container or a pod: OOMKilled, Evicted.")
+    ] = field(default_factory=list)
+    groups: Annotated[Words, Meta(description="Names of groups. Default: all.")] = field(default_factory=list)
+    node_conditions: Annotated[
+        Words, Meta(description="Types of conditions of the rank's node that are True: GpuUnhealthy.")
+    ] = field(default_factory=list)
+    hardware: Annotated[Words, Meta(description="Codes of hardware reports: xid-79.")] = field(default_factory=list)
+
+    @property
+    def by_code_only(self) -> bool:
+        """Whether the exit code and the group alone decide, so that the kubelet can be told."""
+        return not (self.signals or self.reasons or self.node_conditions or self.hardware)
+
+    def may_be(self, code: int, group: str) -> bool:
+        """Whether this may be about a trainer of that group that exits so, as far as the code tells."""
+        if self.node_conditions or self.hardware or (self.groups and group not in self.groups):
+            return False
+        return (not self.exit_codes or code in self.exit_codes) and (not self.signals or code > 128)
+
+
+RuleAction = Literal["RestartInPlace", "RecreatePod", "RecreateGang", "FailGang"]
 
 
 class UserRule(Model, frozen=True):
     """A decision of the user's that is asked before the built-in ones."""
 
+    RULES = (
+        (
+            "self.action != 'RestartInPlace' || !has(self.match.nodeConditions)",
+            "a node's condition cannot be answered with RestartInPlace: leave the rule out, or use RecreatePod",
+        ),
+    )
+
     match: Match
-    action: Annotated[Literal["FailGang"], Meta(description="FailGang: end the gang as Failed at once.")]
+    action: Annotated[
+        RuleAction,
+        Meta(
+            description="RestartInPlace: all ranks restart, nobody is blamed. RecreatePod: the rank gets a new pod on "
+            "another node. RecreateGang: all ranks get new pods. FailGang: end the gang as Failed at once."
+        ),
+    ]
+
+
+class Progress(Model, frozen=True):
+    """What is expected of trainers that report their steps (fleetctl/progress/step in their pod); of others nothing."""
+
+    hang_seconds: Annotated[
+        int,
+        Meta(ge=10, description="No rank makes a step for so long, and for three mean steps: the gang hangs."),
+    ] = 60
+    first_step_seconds: Annotated[
+        int, Meta(ge=30, description="How long the first step after a release may take: checkpoints are loaded.")
+    ] = 1800
+
+
+class Breaker(Model, frozen=True):
+    """When so many nodes are called bad at once that the report is more likely wrong than the nodes. It stays open
+    until somebody resets it."""
+
+    nodes: Annotated[
+        str,
+        Meta(
+            pattern="^(100|[1-9]?[0-9])%$",
+            max_length=4,
+            description="Share of the gang's nodes that may be called bad within the window; three always may.",
+        ),
+    ] = "10%"
+    within_minutes: Annotated[int, Meta(ge=1, le=1440, description="Length of the window, minutes.")] = 10
+    resets: Annotated[int, Meta(ge=0, description="How often somebody has reset the breaker: one more resets it.")] = 0
+
+    def allows(self, nodes: int) -> int:
+        """How many of so many nodes may be called bad within the window."""
+        return max(3, nodes * int(self.nodes.removesuffix("%")) // 100)
 
 
 class Recovery(Model, frozen=True):
@@ -142,13 +231,29 @@ class Recovery(Model, frozen=True):
             "the gang is Held. One node is always allowed.",
         ),
     ] = "20%"
+    breaker: Breaker = field(default_factory=Breaker)
+    progress: Progress = field(default_factory=Progress)
     budgets: Budgets = field(default_factory=Budgets)
-    rules: Annotated[list[UserRule], Meta(max_length=20, description="First match wins.")] = field(default_factory=list)
+    rules: Annotated[
+        list[UserRule],
+        Meta(
+            max_length=20,
+            description="First match wins. An allowlist of what may be restarted: rules that name it, and a last one "
+            "that names nothing and says FailGang.",
+        ),
+    ] = field(default_factory=list)
 
-    @property
-    def fatal_codes(self) -> frozenset[int]:
-        """Exit codes of the trainer that end the gang: they must leave a Failed pod, with the code on record."""
-        return frozenset(code for rule in self.rules for code in rule.match.exit_codes)
+    def fatal_codes(self, group: str) -> frozenset[int]:
+        """Exit codes of that group's trainers that end the gang, whatever else is known: they must leave a Failed pod,
+        with the code on record. What more than the code decides, the kubelet cannot know: such a trainer restarts, and
+        then the gang ends."""
+
+        def ends(code: int) -> bool:
+            asked = (rule for rule in self.rules if rule.match.may_be(code, group))
+            first = next((r for r in asked if r.match.by_code_only or r.action != "FailGang"), None)
+            return first is not None and first.action == "FailGang"
+
+        return frozenset(code for code in range(1, 256) if ends(code))
 
     def bad_nodes_allowed(self, nodes: int) -> int:
         """How many of so many nodes may be judged bad at once."""
@@ -181,6 +286,13 @@ class GangSpec(Model, frozen=True):
             ),
             "coordinator.index is outside its group: use 0 to size - 1",
         ),
+        (
+            (
+                "!has(self.recovery.rules) || self.recovery.rules.all(r, !has(r.match.groups) || "
+                "r.match.groups.all(n, self.groups.exists(g, g.name == n)))"
+            ),
+            "recovery.rules[].match.groups names no group: use names of spec.groups",
+        ),
     )
 
     groups: Annotated[
@@ -202,12 +314,41 @@ class GangSpec(Model, frozen=True):
 
 
 class Cause(Model, frozen=True):
-    """Why an attempt began, in words a person can check."""
+    """Why an attempt began, in words a person can check. `node`: where the culprit was; the node is not to blame unless
+    the scope says so."""
 
     scope: Literal["Start", "Resume", "Container", "Node", "Unknown"]
     rule: str
     message: str
     rank: int | None = None
+    node: str = ""
+
+
+FACTS_MAX = 10
+
+
+class Fact(Model, frozen=True):
+    """One observation, and the rule that it fits. `at`: when it happened, by the clock of its node; "" if nobody knows.
+    `ranks`: whom it is about, as ranges."""
+
+    rule: str
+    what: str
+    ranks: str
+    at: str = ""
+
+
+class Incident(Model, frozen=True):
+    """What was seen when an attempt ended, and what was made of it: at most 4 KiB, so it is kept in short.
+
+    `culprits` and `cascade` are ranks, as ranges: who failed, and who failed because of that. `refused`: what was not
+    done, and why. `omitted`: facts that were left out.
+    """
+
+    culprits: str
+    cascade: str = ""
+    facts: Annotated[list[Fact], Meta(max_length=FACTS_MAX)] = field(default_factory=list)
+    refused: Annotated[list[str], Meta(max_length=8)] = field(default_factory=list)
+    omitted: int = 0
 
 
 REPLACING_MAX = 64
@@ -240,6 +381,7 @@ class AttemptRecord(Model, frozen=True):
     writer: str = ""
     started_at: str = ""
     released_at: str = ""
+    incident: Incident | None = None
 
 
 class Ranks(Model, frozen=True):
@@ -279,15 +421,36 @@ class Seconds(Model, frozen=True):
     total: float
 
 
+class Outcome(Model, frozen=True):
+    """What came of an attempt, seconds from its release. `first_step`: until all ranks had made a step; `warm_up`:
+    until a step took no longer than before (at most a fifth); both 0 where they did not, or do not report steps. `ran`:
+    until the next attempt had to begin, 0 while it runs."""
+
+    first_step: float = 0.0
+    warm_up: float = 0.0
+    ran: float = 0.0
+
+
 class Recovered(Model, frozen=True):
     """One finished recovery. `recreated`: the ranks that got new pods, as ranges."""
 
     attempt: int
     cause: Cause
-    rung: Literal["Start", "Resume", "InPlace", "RecreatePod"]
+    rung: Literal["Start", "Resume", "InPlace", "RecreatePod", "RecreateGang"]
     at: str
     seconds: Seconds
     recreated: str = ""
+    incident: Incident | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+
+
+class Latch(Model, frozen=True):
+    """The breaker is open: nothing is done because a node is called bad, until `spec.recovery.breaker.resets` is more
+    than `resets`."""
+
+    since: str
+    message: str
+    resets: int
 
 
 class Condition(Model, frozen=True):
@@ -312,6 +475,10 @@ class GangStatus(Model, frozen=True):
     attempt: AttemptRecord = field(default_factory=AttemptRecord)
     ranks: Ranks = field(default_factory=Ranks)
     budgets: Spend = field(default_factory=Spend)
+    breaker: Latch | None = None
+    furthest_step: Annotated[
+        int, Meta(ge=0, description="The furthest step that any attempt is known to have reached; 0 if none is told.")
+    ] = 0
     history: Annotated[list[Recovered], Meta(max_length=20, description="The latest recoveries, newest first.")] = (
         field(default_factory=list)
     )

@@ -68,7 +68,8 @@ def _of_group(gang: Gang, slot: Slot, path: str) -> Iterator[Problem]:
             f'no container is named "{slot.trainer}"; there are {", ".join(names)}',
         )
     for field, container in _containers(slot, path):
-        yield from _of_container(gang, field, container, is_trainer=container.get("name") == slot.trainer)
+        is_trainer = container.get("name") == slot.trainer
+        yield from _of_container(gang, slot.group.name, field, container, is_trainer=is_trainer)
 
 
 def _misshapen(slot: Slot, path: str) -> Iterator[Problem]:
@@ -117,7 +118,7 @@ def _containers(slot: Slot, path: str) -> Iterator[tuple[str, Body]]:
                 yield f"{path}.{kind}[{index}]", container
 
 
-def _of_container(gang: Gang, path: str, container: Body, *, is_trainer: bool) -> Iterator[Problem]:
+def _of_container(gang: Gang, group: str, path: str, container: Body, *, is_trainer: bool) -> Iterator[Problem]:
     if str(container.get("name", "")).startswith(RESERVED_PREFIX):
         yield Problem(f"{path}.name", f'names that begin with "{RESERVED_PREFIX}" are fleetctl\'s own: rename it')
     if "containerRestartPolicy" in container:
@@ -126,8 +127,9 @@ def _of_container(gang: Gang, path: str, container: Body, *, is_trainer: bool) -
             "Kubernetes has no such field: use restartPolicy with restartPolicyRules[].exitCodes on the container",
         )
     rules = container.get("restartPolicyRules") or []
+    fatal = gang.spec.recovery.fatal_codes(group) if is_trainer else frozenset[int]()
     for index, rule in enumerate(rules):
-        yield from _of_rule(gang, f"{path}.restartPolicyRules[{index}]", rule)
+        yield from _of_rule(fatal, f"{path}.restartPolicyRules[{index}]", rule)
     if is_trainer and container.get("restartPolicy", "Never") != "Never":
         yield Problem(
             f"{path}.restartPolicy",
@@ -140,7 +142,7 @@ def _of_container(gang: Gang, path: str, container: Body, *, is_trainer: bool) -
         )
 
 
-def _of_rule(gang: Gang, path: str, rule: Body) -> Iterator[Problem]:
+def _of_rule(fatal: frozenset[int], path: str, rule: Body) -> Iterator[Problem]:
     for wrong in ("onExit", "when"):
         if wrong in rule:
             yield Problem(
@@ -161,7 +163,7 @@ def _of_rule(gang: Gang, path: str, rule: Body) -> Iterator[Problem]:
         )
     if rule.get("action") == "RestartAllContainers":
         within = condition.get("operator") == "In"
-        both = sorted(code for code in gang.spec.recovery.fatal_codes if (code in codes) == within)
+        both = sorted(code for code in fatal if (code in codes) == within)
         if both:
             yield Problem(
                 f"{path}.exitCodes.values",

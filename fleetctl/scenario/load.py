@@ -12,12 +12,16 @@ from typing import Any
 from yaml.nodes import Node
 
 from fleetctl.errors import GiveUp
+from fleetctl.gang.spec import Match, UserRule
 from fleetctl.scenario import form
 from fleetctl.scenario.load_expect import read_expect
 from fleetctl.scenario.load_kind import check_kind
 from fleetctl.scenario.load_timeline import Sizes, Timeline, some
 from fleetctl.scenario.model import VERSION, Scenario, World, default_nodes
 from fleetctl.scenario.reader import Keys, Reader
+
+GROUP = "worker"
+"""The group that every scenario's gang has, and no other."""
 
 
 class ScenarioError(GiveUp):
@@ -66,6 +70,8 @@ def _scenario(reader: Reader, root: Node, path: Path) -> Scenario | None:
     expect = read_expect(reader, keys.nodes["expect"], world, sizes, steps) if "expect" in keys.nodes else None
     head = {key: keys.get(key) for key in ("version", "name", "why", "seed", "policy", "kind")}
     given = reader.plain(keys.nodes["policy"], "policy") if "policy" in keys.nodes else {}
+    if head["policy"]:
+        _check_rules(reader, keys.nodes.get("policy", root), head["policy"].rules)
     if reader.problems or world is None or expect is None:
         return None
     scenario = Scenario(
@@ -112,3 +118,16 @@ def _check_gang_spec(reader: Reader, node: Node, spec: dict[str, Any], ranks: in
     index = (spec.get("coordinator") or {}).get("index") or 0
     if index >= ranks:
         reader.say(node, f"world.gang.spec.coordinator.index {index} is no rank; write at most {ranks - 1}")
+
+
+def _check_rules(reader: Reader, node: Node, rules: Iterable[UserRule]) -> None:
+    """What a real API server would refuse; the simulated one takes any rule."""
+    for number, rule in enumerate(rules):
+        match, where = rule.match, f"policy.rules[{number}]"
+        of_container = match.exit_codes or match.signals or match.reasons
+        if sum(map(bool, (of_container, match.node_conditions, match.hardware))) > 1:
+            reader.say(node, f"{where}.match: {Match.RULES[0][1]}")
+        if rule.action == "RestartInPlace" and match.node_conditions:
+            reader.say(node, f"{where}: {UserRule.RULES[0][1]}")
+        if unknown := [name for name in match.groups if name != GROUP]:
+            reader.say(node, f'{where}.match.groups: there is no group "{unknown[0]}"; write {GROUP}, or leave it out')

@@ -10,7 +10,7 @@ import pytest
 
 from fleetctl.controller.events import emit
 from fleetctl.controller.resources import GANGS
-from fleetctl.gang.plan import Notice
+from fleetctl.gang.actions import Notice
 from fleetctl.kube import errors
 from fleetctl.kube.elector import LeaseElector
 from fleetctl.kube.objects import CONFIG_MAPS, EVENTS, LEASES, NODES, PODS, SECRETS, SERVICES

@@ -11,7 +11,7 @@ from worlds import TEMPLATE, a_gang
 
 from fleetctl.gang import pods, template
 from fleetctl.gang.identity import Gang
-from fleetctl.gang.spec import Coordinator
+from fleetctl.gang.spec import Coordinator, Group, Match, UserRule
 from fleetctl.rendezvous.messages import RESTART_EXIT_CODE
 
 RESTART = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": [0]}}
@@ -92,14 +92,93 @@ def test_the_exit_code_is_the_agents() -> None:
 
 
 def test_containers_without_rules_restart_the_gang_and_those_with_rules_keep_them() -> None:
-    own = {"name": "own", "image": "i", "restartPolicy": "Never", "restartPolicyRules": [RESTART]}
-    spec = made(a_gang(template=containers({"name": "plain", "image": "i"}, own), fatal=(64, 65)))["spec"]
+    own = {"name": "own", "image": "i", "restartPolicy": "Never", "restartPolicyRules": [RESTART | {"exitCodes": {}}]}
+    spec = made(a_gang(template=containers({"name": "plain", "image": "i"}, own)))["spec"]
     for container in spec["containers"][:2]:
         assert container["restartPolicy"] == "Never"
-        assert container["restartPolicyRules"] == [
-            {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": [0, 64, 65]}}
-        ]
-    assert spec["containers"][2]["restartPolicyRules"] == [RESTART]
+        assert container["restartPolicyRules"] == [RESTART]
+    assert spec["containers"][2]["restartPolicyRules"] == own["restartPolicyRules"]
+
+
+def a_rule(action: Any = "FailGang", **match: Any) -> UserRule:
+    return UserRule(match=Match(**match), action=action)
+
+
+def ruled(*rules: UserRule, template: dict[str, Any] = TEMPLATE) -> Gang:
+    """A gang with these user rules, and a second group, `eval`."""
+    gang = a_gang(template=template)
+    groups = [Group(name=name, size=1, template=template) for name in ("worker", "eval")]
+    recovery = msgspec.structs.replace(gang.spec.recovery, rules=list(rules))
+    return replace(gang, spec=msgspec.structs.replace(gang.spec, groups=groups, recovery=recovery))
+
+
+def restarting(gang: Gang, rank: int = 0, container: int = 0) -> set[int]:
+    """The exit codes upon which the kubelet restarts the pod, read from its rules as the kubelet reads them."""
+    rules = made(gang, rank)["spec"]["containers"][container]["restartPolicyRules"]
+    for rule in rules:
+        values = rule["exitCodes"]["values"]
+        assert len(values) == len(set(values)) <= 255, "Kubernetes takes no more"
+    conditions = [(rule["exitCodes"]["operator"] == "In", rule["exitCodes"]["values"]) for rule in rules]
+    return {code for code in range(256) for within, values in conditions if (code in values) == within}
+
+
+ALL = set(range(1, 256))
+BUT_WORKER = a_rule("RestartInPlace", groups=["worker"])
+
+
+@pytest.mark.parametrize(
+    ("rules", "codes"),
+    [
+        ((), ALL),
+        ((a_rule(exit_codes=[64, 65]),), ALL - {64, 65}),
+        ((a_rule("RestartInPlace", exit_codes=[64]), a_rule(exit_codes=[64, 65])), ALL - {65}),
+        ((a_rule("RecreatePod", exit_codes=[64]), a_rule("RecreateGang", exit_codes=[65])), ALL),
+        # an allowlist of what may be restarted
+        ((a_rule("RestartInPlace", exit_codes=[1, 42]), a_rule()), {1, 42}),
+        ((a_rule("RecreatePod", exit_codes=[42]), a_rule()), {42}),
+        ((a_rule("RestartInPlace", exit_codes=list(range(1, 129))), a_rule()), set(range(1, 129))),
+        ((a_rule("RestartInPlace", exit_codes=list(range(1, 128))), a_rule()), set(range(1, 128))),
+        ((a_rule(),), set()),
+        # of one group
+        ((a_rule(groups=["worker"], exit_codes=[64]),), ALL - {64}),
+        ((a_rule(groups=["eval"], exit_codes=[64]),), ALL),
+        ((BUT_WORKER, a_rule()), ALL),
+        # the kubelet cannot know what more decides: it restarts, unless no earlier rule may want that
+        ((a_rule(reasons=["OOMKilled"]),), ALL),
+        ((a_rule(reasons=["OOMKilled"]), a_rule(exit_codes=[137])), ALL - {137}),
+        ((a_rule("RestartInPlace", reasons=["OOMKilled"]), a_rule(exit_codes=[137])), ALL),
+        ((a_rule("RestartInPlace", reasons=["X"], exit_codes=[1]), a_rule(exit_codes=[1, 2])), ALL - {2}),
+        ((a_rule("RestartInPlace", signals=["SIGSEGV"]), a_rule()), set(range(129, 256))),
+        # nodes and devices have no exit codes
+        ((a_rule("RecreatePod", node_conditions=["X"]), a_rule(exit_codes=[1])), ALL - {1}),
+        ((a_rule("RestartInPlace", hardware=["xid-13"]), a_rule(exit_codes=[1])), ALL - {1}),
+        ((a_rule(hardware=["xid-79"]), a_rule(node_conditions=["X"])), ALL),
+    ],
+)
+def test_user_rules_become_restart_rules_of_the_trainer(rules: tuple[UserRule, ...], codes: set[int]) -> None:
+    assert restarting(ruled(*rules)) == codes
+
+
+def test_an_allowlist_reads_as_one() -> None:
+    gang = ruled(a_rule("RestartInPlace", exit_codes=[42, 1]), a_rule())
+    (rule,) = made(gang)["spec"]["containers"][0]["restartPolicyRules"]
+    assert rule["exitCodes"] == {"operator": "In", "values": [1, 42]}
+
+
+def test_each_group_has_the_rules_that_name_it() -> None:
+    gang = ruled(a_rule(groups=["eval"]), a_rule(groups=["worker"], exit_codes=[64]))
+    assert restarting(gang, rank=0) == ALL - {64}
+    assert made(gang, rank=1)["spec"]["containers"][0]["restartPolicyRules"] == []
+
+
+def test_the_exit_codes_of_rules_are_the_trainers_and_another_containers_failure_is_always_seen() -> None:
+    sidecar = {"name": "s", "image": "i", "restartPolicy": "Always"}
+    template = containers({"name": "helper", "image": "i"})
+    template["spec"]["initContainers"] = [sidecar]
+    gang = ruled(a_rule(), template=template)
+    assert restarting(gang, container=0) == set()
+    assert restarting(gang, container=1) == ALL
+    assert made(gang)["spec"]["initContainers"][0]["restartPolicyRules"] == [RESTART]
 
 
 def test_a_rule_of_the_trainers_own_comes_first_and_ours_catches_the_rest() -> None:
@@ -311,9 +390,22 @@ def test_refused(found: dict[str, Any], field: str, fix: str) -> None:
 )
 def test_a_rule_that_would_restart_on_a_fatal_code_is_refused(operator: str, codes: list[int], refused: bool) -> None:
     rule = {"action": "RestartAllContainers", "exitCodes": {"operator": operator, "values": codes}}
+    found = template.problems(a_gang(template=containers(restartPolicyRules=[rule]), fatal=(64,)))
+    assert [p.field for p in found] == [
+        "spec.groups[0].template.spec.containers[0].restartPolicyRules[0].exitCodes.values"
+    ] * refused
     helper = {"name": "h", "image": "i", "restartPolicy": "Never", "restartPolicyRules": [rule]}
-    gang = a_gang(template=containers(helper), fatal=(64,))
-    assert bool(template.problems(gang)) == refused
+    assert template.problems(a_gang(template=containers(helper), fatal=(64,))) == []  # the code is the trainer's
+
+
+def test_a_rule_that_restarts_what_an_allowlist_leaves_out_is_refused() -> None:
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1, 3]}}
+    may_restart = a_rule("RestartInPlace", exit_codes=[1])
+    (problem,) = template.problems(
+        ruled(may_restart, a_rule(groups=["eval"]), template=containers(restartPolicyRules=[rule]))
+    )
+    assert problem.field.startswith("spec.groups[1].")
+    assert "restarts on exit code 3, which spec.recovery.rules wants to end the gang" in problem.fix
 
 
 def test_the_port_of_the_agent_is_not_the_coordinators() -> None:

@@ -4,24 +4,54 @@ Knows nothing of nodes and nothing of what will be done about it (plan.py). A ru
 concern it; it never guesses: a container's exit code is visible for about two seconds before Kubernetes overwrites it
 (137, RestartingAllContainers), and "not observed" is an honest answer.
 
+An end that bad memory or a bad device may have caused counts against the machine (`strikes`), and proves nothing. Ends
+that are what peers of a failed rank usually come to (`follows`) are the least likely culprits.
+
 Add a rule: write a function, list it in RULES where it must be asked (first answer wins), add its rows to
-tests/unit/gang/test_diagnose.py. `fatal_exit` is asked before all other families.
+tests/unit/gang/test_diagnose.py.
 """
 
 import signal
 
+from fleetctl.gang.diagnose import hardware
 from fleetctl.gang.diagnose.case import Case, Rule
 from fleetctl.gang.state import Verdict
 
+_SIGNALS = {s.value: s.name for s in signal.Signals}
+MACHINE_SIGNALS = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"})
+"""Bad memory and bad devices end processes so; far more often a bug does."""
+MACHINE_REASONS = frozenset({"ContainerCannotRun", "StartError"})
+"""The container never started: a bad entrypoint, or the machine's runtime, its devices."""
+FOLLOWING_SIGNALS = frozenset({"SIGABRT", "SIGTERM"})
+FOLLOWING_CODES = frozenset({1})
+"""A peer has gone: a collective times out and aborts, or an exception says so."""
+CODES = {126: "cannot be executed", 127: "not found"}
 
-def fatal_exit(case: Case) -> Verdict | None:
-    """A user rule ends the gang on this exit code of the trainer."""
+
+def signal_of(case: Case) -> str:
+    """The signal that ended the container, "" if none did."""
     failed = case.failed_container
-    if failed is None or failed[0].name != case.member.trainer or failed[1].exit_code not in case.gang.fatal_codes:
-        return None
-    return _verdict(
-        case, "fatal-exit", f"exited {failed[1].exit_code}, which a rule of the gang calls fatal", fatal=True
-    )
+    return _SIGNALS.get(failed[1].signal or failed[1].exit_code - 128, "") if failed else ""
+
+
+def what(case: Case) -> str:
+    """How the container ended, in words; "" if none did."""
+    failed = case.failed_container
+    if failed is None:
+        return ""
+    ended = failed[1]
+    if ended.reason == "OOMKilled":
+        return "was killed because it met its memory limit (OOMKilled)"
+    reason = ended.reason if ended.reason in MACHINE_REASONS else ""
+    more = signal_of(case) or reason or CODES.get(ended.exit_code, "")
+    return f"exited {ended.exit_code}" + (f" ({more})" if more else "")
+
+
+def subject(case: Case) -> str:
+    """Whose container it was."""
+    failed = case.failed_container
+    named = failed is not None and failed[0].name != case.member.trainer
+    return f"{case.who}, container {failed[0].name}," if failed and named else case.who
 
 
 def out_of_memory(case: Case) -> Verdict | None:
@@ -29,24 +59,29 @@ def out_of_memory(case: Case) -> Verdict | None:
     failed = case.failed_container
     if failed is None or failed[1].reason != "OOMKilled":
         return None
-    return _verdict(case, "out-of-memory", "was killed because it met its memory limit (OOMKilled)")
+    return _verdict(case, "out-of-memory")
 
 
 def fatal_signal(case: Case) -> Verdict | None:
     """The process died of a signal."""
-    failed = case.failed_container
-    if failed is None:
+    name = signal_of(case)
+    if not name:
         return None
-    number = failed[1].signal or failed[1].exit_code - 128
-    if number not in _SIGNALS:
-        return None
-    return _verdict(case, "fatal-signal", f"exited {failed[1].exit_code} ({_SIGNALS[number]})")
+    return _verdict(case, "fatal-signal", blames_machine=name in MACHINE_SIGNALS, follows=name in FOLLOWING_SIGNALS)
 
 
 def plain_exit(case: Case) -> Verdict | None:
     """The process ended with an exit code of its own."""
     failed = case.failed_container
-    return failed and _verdict(case, "container-exit", f"exited {failed[1].exit_code}")
+    if failed is None:
+        return None
+    ended = failed[1]
+    return _verdict(
+        case,
+        "container-exit",
+        blames_machine=ended.reason in MACHINE_REASONS,
+        follows=ended.exit_code in FOLLOWING_CODES,
+    )
 
 
 def exit_not_observed(case: Case) -> Verdict | None:
@@ -58,25 +93,24 @@ def exit_not_observed(case: Case) -> Verdict | None:
     if not (case.restarting or unreleased):
         return None
     why = f"{case.who} restarted (exit code not observed)"
-    return Verdict(scope="Container", rule="exit-not-observed", rank=case.member.rank, because=why)
+    return Verdict(scope="Container", rule="exit-not-observed", rank=case.member.rank, because=why, follows=True)
 
 
 RULES: tuple[Rule, ...] = (out_of_memory, fatal_signal, plain_exit, exit_not_observed)
 
-_SIGNALS = {s.value: s.name for s in signal.Signals}
 
-
-def _verdict(case: Case, rule: str, what: str, *, fatal: bool = False) -> Verdict:
+def _verdict(case: Case, rule: str, *, blames_machine: bool = False, follows: bool = False) -> Verdict:
     assert case.failed_container is not None  # noqa: S101  (the caller has looked)
     assert case.member.pod is not None  # noqa: S101
-    container, ended = case.failed_container
-    who = case.who if container.name == case.member.trainer else f"{case.who}, container {container.name},"
+    pod, ended = case.member.pod, case.failed_container[1]
+    explained, device_to_blame = hardware.explanation(case, ended.finished_at)
     return Verdict(
         scope="Container",
         rule=rule,
         rank=case.member.rank,
-        because=f"{who} {what}",
+        because=f"{subject(case)} {what(case)}{explained}",
         since=ended.finished_at,
-        fatal=fatal,
-        rung="RecreatePod" if case.member.pod.phase == "Failed" else "InPlace",
+        rung="RecreatePod" if pod.phase == "Failed" else "InPlace",
+        strikes=pod.node if blames_machine or device_to_blame else "",
+        follows=follows,
     )

@@ -1,13 +1,20 @@
 """Verdicts from the pod itself: it is gone or on its way out, it has ended for good, or it does not come back.
 
-Who took it away is told where Kubernetes says so; where it does not, the scope is Unknown.
+Who took it away is told where Kubernetes says so; where it does not, the scope is Unknown. Why a container does not
+start is a question of the place: the image's or the machine's fault? If ranks on many machines show the same, it is the
+workload: no new pod helps, and obstacle.py tells. If one machine does, and the group's ranks come up on others, it is
+that machine; unless the pod was moved already, for then it is hardly the next one too.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fleetctl.gang.diagnose.case import Case, Rule
+from fleetctl.gang.diagnose.case import Case, Rule, Whole
 from fleetctl.gang.diagnose.node_state import is_suspect
-from fleetctl.gang.state import Verdict
+from fleetctl.gang.diagnose.strikes import is_lemon
+from fleetctl.gang.state import Member, Pod, Seconds, Verdict
 
 DISRUPTIONS = {
     "EvictionByEvictionAPI": "was evicted (a drain?)",
@@ -36,6 +43,35 @@ REJECTED = (
 )
 """How reasons begin with which a node ends or refuses a pod: the next one had better go elsewhere."""
 
+FAILS_TO_START = frozenset(
+    {
+        "ContainerCannotRun",
+        "ContainerStatusUnknown",
+        "CreateContainerError",
+        "ImagePullBackOff",
+        "RunContainerError",
+        "StartError",
+    }
+)
+"""Reasons why a container does not run that may be the image's fault or the machine's."""
+ALIASES = {"ErrImagePull": "ImagePullBackOff"}  # the kubelet alternates between the two
+CREATING = "ContainerCreating"
+"""Volumes, network, a large image: takes as long as it takes."""
+MANY = 3
+"""The same on so many nodes is nobody's machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Where a reason is shown: ranks, their nodes."""
+
+    ranks: set[int] = field(default_factory=set)
+    nodes: set[str] = field(default_factory=set)
+
+    @property
+    def everywhere(self) -> bool:
+        return len(self.ranks) >= MANY and len(self.nodes) >= MANY
+
 
 def rejected_by_node(case: Case) -> Verdict | None:
     """The node itself ended the pod, or would not have it."""
@@ -53,14 +89,21 @@ def pod_gone(case: Case) -> Verdict | None:
     return _recreate(case, "Unknown", "pod-gone", f"the pod of {case.who}, {case.member.pod_name}, is gone")
 
 
-def pod_leaving(case: Case) -> Verdict | None:
-    """Somebody deletes the pod, and its trainer has ended: until then it may use its grace, to save a checkpoint."""
+def is_leaving(case: Case) -> bool:
+    """Whether somebody deletes the pod, and its trainer has ended: until then it may use its grace, to save a
+    checkpoint."""
     member, pod = case.member, case.member.pod
     if pod is None or not pod.deleting:
-        return None
+        return False
     agent_gone = member.life is not None and (member.life.leaving or not member.life.connected)
     trainer_ended = any(c.name == member.trainer and not c.running for c in pod.containers)
-    if not (agent_gone or trainer_ended or pod.terminal):
+    return agent_gone or trainer_ended or pod.terminal
+
+
+def pod_leaving(case: Case) -> Verdict | None:
+    """Somebody took the pod away."""
+    pod = case.member.pod
+    if pod is None or not is_leaving(case):
         return None
     scope: Literal["Node", "Unknown"] = "Node" if pod.disruption else "Unknown"
     what = DISRUPTIONS.get(pod.disruption, "is being deleted")
@@ -75,17 +118,51 @@ def succeeded_too_early(case: Case) -> Verdict | None:
     return _recreate(case, "Unknown", "succeeded-too-early", because)
 
 
+def why_stuck(pod: Pod) -> str:
+    """Why a container of the pod does not start, "" if that is not known, or no reason to worry."""
+    containers = (*([pod.preparing] if pod.preparing else ()), *pod.containers)
+    shown = [reason for c in containers for reason in (c.waiting_reason, c.ended.reason if c.ended else "") if reason]
+    fails = (r for reason in shown if (r := ALIASES.get(reason, reason)) in FAILS_TO_START)
+    return next(fails, CREATING if CREATING in shown else "")
+
+
+def stuck(whole: Whole) -> Mapping[str, Stuck]:
+    """Where containers do not start, by the reason."""
+    found: defaultdict[str, Stuck] = defaultdict(Stuck)
+    for member in whole.members:
+        pod = member.pod
+        if pod is None or not pod.node or pod.deleting or pod.terminal or not (reason := why_stuck(pod)):
+            continue
+        if reason == CREATING and whole.waited.get(member.rank, 0.0) < _limit(whole, pod):
+            continue
+        found[reason].ranks.add(member.rank)
+        found[reason].nodes.add(pod.node)
+    return found
+
+
 def overdue(case: Case) -> Verdict | None:
     """The pod did not come to the barrier in time."""
     pod = case.member.pod
     if not case.gang.gathering or pod is None or pod.terminal or pod.deleting or not pod.node:
         return None
-    fresh = pod.attempt > case.gang.released.attempt
-    limit = case.gang.recreate_deadline_s if fresh else case.gang.in_place_deadline_s
+    limit, soon = _limit(case.whole, pod), case.gang.in_place_deadline_s
+    if case.missing_s < min(limit, soon):
+        return None
+    reason = why_stuck(pod)
+    where = case.whole.once(stuck).get(reason, Stuck())
+    if where.everywhere and reason != CREATING:
+        return None
+    here_only = where.nodes == {pod.node} and not pod.avoids and _others_come_up(case.whole, case.member)
+    if here_only and reason != CREATING:
+        limit = min(limit, soon)
     if case.missing_s < limit:
         return None
+    fresh = _is_fresh(case.whole, pod)
     what = "the new pod of {} did not come up" if fresh else "{} did not come back in place"
-    because = f"{what.format(case.who)} on node {pod.node} within {limit:.0f} s"
+    because = f"{what.format(case.who)} on node {pod.node} within {limit:.0f} s" + (f" ({reason})" if reason else "")
+    if here_only:
+        because += ", while others of its group came up elsewhere"
+        return replace(_recreate(case, "Node", "stuck-on-node", because, node=pod.node), strikes=pod.node)
     return _recreate(case, "Unknown", "recreate-deadline" if fresh else "in-place-deadline", because, node=pod.node)
 
 
@@ -102,7 +179,8 @@ def kept_away(case: Case) -> Verdict | None:
     member, pod = case.member, case.member.pod
     if not case.gang.gathering or pod is None or pod.deleting or not pod.unschedulable:
         return None
-    well = [node.name for node in member.avoided if not is_suspect(node)]
+    now = case.gang.now
+    well = [node.name for node in member.avoided if not (is_suspect(node) or is_lemon(node, now))]
     if not well or case.missing_s < case.gang.in_place_deadline_s:
         return None
     names = ", ".join(well[:8]) + (", …" if len(well) > 8 else "")
@@ -129,6 +207,22 @@ RULES: tuple[Rule, ...] = (
     lost_track_of,
     kept_away,
 )
+
+
+def _is_fresh(whole: Whole, pod: Pod) -> bool:
+    """Whether the pod is a new one, made for the attempt that the gang gathers for."""
+    return pod.attempt > whole.gang.released.attempt
+
+
+def _limit(whole: Whole, pod: Pod) -> Seconds:
+    """How long the pod may take to come up."""
+    return whole.gang.recreate_deadline_s if _is_fresh(whole, pod) else whole.gang.in_place_deadline_s
+
+
+def _others_come_up(whole: Whole, member: Member) -> bool:
+    """Whether the same containers start on another node."""
+    here = member.pod.node if member.pod else ""
+    return any(m.at_barrier and m.group == member.group and m.pod and m.pod.node != here for m in whole.members)
 
 
 def _recreate(

@@ -9,6 +9,14 @@ from fleetctl.gang.diagnose.case import Case, Circumstances, Rule
 from fleetctl.gang.state import Member, Verdict
 
 
+def agrees(member: Member, gang: Circumstances) -> bool:
+    """Whether neither of the following can be said of the member; quick, because it is asked of all."""
+    life, target, released = member.life, gang.target, gang.released.attempt
+    if life is not None and 0 < life.attempt != released:
+        return not (is_ahead(member, gang) or is_left_behind(member, gang))
+    return member.latest_attempt <= target
+
+
 def is_ahead(member: Member, gang: Circumstances) -> bool:
     """Whether the member has been where the record has not: past the target, or released into it before the others."""
     released_early = gang.gathering and _attempt_of(member) == gang.target

@@ -8,11 +8,13 @@ import pytest
 from fleetctl.gang.diagnose import diagnose
 from fleetctl.gang.diagnose.case import Circumstances
 from fleetctl.gang.diagnose.node_state import LEAVING_TAINTS, OUT_OF_SERVICE, is_suspect
+from fleetctl.gang.spec import Match, UserRule
 from fleetctl.gang.state import Container, Ended, Life, Member, Node, Pod, Promise, Verdict
 
+FATAL = (UserRule(match=Match(exit_codes=[64]), action="FailGang"),)
 RELEASED = Promise(attempt=2, ticket="t")
-CALM = Circumstances(released=RELEASED, target=2, fatal_codes=frozenset({64}))
-GATHERING = Circumstances(released=RELEASED, target=3, fatal_codes=frozenset({64}))
+CALM = Circumstances(released=RELEASED, target=2, rules=FATAL)
+GATHERING = Circumstances(released=RELEASED, target=3, rules=FATAL)
 LIFE = Life(uid="u", life_id="x", started_at=100.7, attempt=2, promise=RELEASED)
 WAITING = Life(uid="u", life_id="y", started_at=100.7)
 

@@ -12,7 +12,7 @@ from fleetctl.controller.resources import WHOLE_PODS
 from fleetctl.errors import GiveUp
 from fleetctl.gang import template
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.plan import Acceptance
+from fleetctl.gang.snapshot import Acceptance
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.errors import Refused
 from fleetctl.kube.objects import NODES, Raw

@@ -266,6 +266,7 @@ class Controller:
             self._executor,
             self._clock,
             life=self._rendezvous.life,
+            steps=self._rendezvous.steps,
             node=self._nodes.view,
             zombies=self._zombies,
             writer=self._writer,

@@ -5,7 +5,7 @@ import random
 
 from fleetctl.clock import Clock
 from fleetctl.controller.resources import GangObject
-from fleetctl.gang.plan import Notice
+from fleetctl.gang.actions import Notice
 from fleetctl.gang.spec import API_VERSION, GROUP
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.errors import ApiError

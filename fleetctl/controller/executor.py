@@ -19,9 +19,8 @@ from fleetctl.controller.cache import Cache
 from fleetctl.controller.events import emit
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.errors import FleetctlError, Retry
-from fleetctl.gang import pods
-from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.plan import (
+from fleetctl.gang import pods, strikes
+from fleetctl.gang.actions import (
     Action,
     CreateCompanions,
     CreatePods,
@@ -33,11 +32,14 @@ from fleetctl.gang.plan import (
     Prove,
     Release,
     Reset,
+    StrikeNode,
     WriteStatus,
 )
+from fleetctl.gang.identity import Gang, Slot
+from fleetctl.gang.state import Strike
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.errors import AlreadyExists, Conflict, NotFound
-from fleetctl.kube.objects import CONFIG_MAPS, PODS, SERVICES, Raw, Resource, T
+from fleetctl.kube.objects import CONFIG_MAPS, NODES, PODS, SERVICES, Raw, Resource, T
 from fleetctl.rendezvous.server import Rendezvous
 
 log = logging.getLogger(__name__)
@@ -84,7 +86,8 @@ class Executor:
         self._rng = rng
         self._with_companions: set[str] = set()
         """Uids of gangs whose Services and ConfigMap are known to exist."""
-        self._notices: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
+        """Writes that the next step must not wait for, nor fail with."""
 
     def pod_body(self, gang: Gang, slot: Slot, attempt: int, avoid: Collection[str] = ()) -> dict[str, Any]:
         """The pod of a slot, as it would be created, not on the nodes to `avoid`."""
@@ -116,6 +119,8 @@ class Executor:
                 await _together([self._create_pod(gang, slot, attempt, avoid) for slot in slots])
             case DeletePods(doomed):
                 await _together([self._delete_pod(gang, deletion) for deletion in doomed])
+            case StrikeNode(node, strike):
+                self._do_beside(self._strike(node, strike))
             case Prove(uids, coordinator_uid, life_id):
                 for uid in uids:
                     self._rendezvous.prove(uid, coordinator_uid, life_id)
@@ -141,14 +146,26 @@ class Executor:
             self._cache.wrote_gang(await self._read_again(GANGS, meta.namespace, meta.name))
             raise
         self._cache.wrote_gang(written)
-        if action.notice:  # beside the next step, which must not wait for it
-            task = asyncio.create_task(self.notify(written, action.notice))
-            self._notices.add(task)
-            task.add_done_callback(self._notices.discard)
+        if action.notice:
+            self._do_beside(self.notify(written, action.notice))
+
+    def _do_beside(self, write: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(write)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def notify(self, gang: GangObject, notice: Notice) -> None:
         """Write an Event on the gang."""
         await emit(self._client, self._clock, gang, notice, self._identity, self._rng)
+
+    async def _strike(self, name: str, strike: Strike) -> None:
+        known = self._cache.node(name)
+        before = strikes.parse(known.metadata.annotations.get(strikes.STRIKES, "")) if known else ()
+        body = {"metadata": {"annotations": {strikes.STRIKES: strikes.format((*before, strike))}}}
+        try:
+            await self._client.patch(NODES, None, name, body, kind="merge")
+        except FleetctlError as error:
+            log.warning("a failure is not counted against node %s: %s", name, error)
 
     async def _create_companions(self, gang: Gang) -> None:
         if gang.uid in self._with_companions:

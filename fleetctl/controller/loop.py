@@ -10,14 +10,16 @@ import random
 from collections.abc import Callable
 
 from fleetctl.clock import Clock
-from fleetctl.controller import admission, views
+from fleetctl.controller import admission, progress, views
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, NameTaken
 from fleetctl.controller.resources import GangObject
 from fleetctl.errors import FleetctlError, GiveUp
+from fleetctl.gang.actions import Notice, Plan
 from fleetctl.gang.identity import Gang
-from fleetctl.gang.plan import RECHECK_S, Acceptance, Memory, Notice, Plan, Snapshot, plan
-from fleetctl.gang.state import Life, Node, Zombie
+from fleetctl.gang.plan import RECHECK_S, plan
+from fleetctl.gang.snapshot import Acceptance, Memory, Snapshot
+from fleetctl.gang.state import Life, Node, Steps, Zombie
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.reflector import Key
 
@@ -38,9 +40,9 @@ QUIET_S = 1.0
 class GangLoop:
     """Brings one gang to where it should be.
 
-    `life`: what the agent of the pod with that uid says. `node`: a machine by name. `zombies`: whose agents speak of
-    this gang's ranks although their pods are gone. `writer`: who we lead as, None while we do not. `rng` draws
-    tickets.
+    `life`: what the agent of the pod with that uid says. `steps`: how far the trainer in it is. `node`: a machine by
+    name. `zombies`: whose agents speak of this gang's ranks although their pods are gone. `writer`: who we lead as,
+    None while we do not. `rng` draws tickets.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class GangLoop:
         clock: Clock,
         *,
         life: Callable[[str], Life | None],
+        steps: Callable[[str], Steps | None],
         node: Callable[[str], Node],
         zombies: Callable[[Gang], tuple[Zombie, ...]],
         writer: Callable[[], str | None],
@@ -63,6 +66,7 @@ class GangLoop:
         self._executor = executor
         self._clock = clock
         self._life = life
+        self._steps = steps
         self._node = node
         self._zombies = zombies
         self._writer = writer
@@ -139,11 +143,13 @@ class GangLoop:
             self._memory, self._memory_of = Memory(), (gang.uid, writer)
         acceptance, monotonic = await self._accept(seen, gang), asyncio.get_running_loop().time()
         refused, since = self._refused or ("", monotonic)
+        members = self._members.of(gang, self._cache.pods(self._key), self._life, self._node)
         snapshot = Snapshot(
             gang=gang,
             generation=seen.metadata.generation,
             status=seen.status,
-            members=self._members.of(gang, self._cache.pods(self._key), self._life, self._node),
+            members=members,
+            steps=progress.steps(members, self._steps, seen.status.attempt.released),
             zombies=self._zombies(gang),
             refused=refused if monotonic >= since + REFUSED_BEFORE_TOLD_S else "",
             monotonic=monotonic,

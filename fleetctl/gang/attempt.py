@@ -34,8 +34,8 @@ class Round:
 @dataclass(frozen=True)
 class Situation:
     """All that a step depends on. `writer` is who we are; `finished` that the gang has Completed or Failed; `suspend`
-    that somebody asks for it; `coordinator` the rank that the others must reach. `members` are in the order of their
-    ranks."""
+    that somebody asks for it; `coordinator` the rank that the others must reach; `breaker` the sentence of a breaker
+    that is open; `in_doubt` that a node was called bad a moment ago. `members` are in the order of their ranks."""
 
     record: AttemptRecord
     members: Sequence[Member]
@@ -47,6 +47,8 @@ class Situation:
     suspend: bool = False
     coordinator: int = 0
     zombies: Sequence[Zombie] = ()
+    breaker: str = ""
+    in_doubt: bool = False
 
     @cached_property
     def committed(self) -> Promise:
@@ -68,6 +70,12 @@ class Situation:
     def fatal(self) -> Verdict | None:
         """The verdict that ends the gang; suspending it may have made its old pods exit as they like."""
         return next((v for v in self.verdicts if v.fatal and not self.is_earlier(self.members[v.rank])), None)
+
+    @cached_property
+    def recreates_all(self) -> Verdict | None:
+        """The verdict that all ranks must get new pods."""
+        wanted = (v for v in self.verdicts if v.rung == "RecreateGang")
+        return next((v for v in wanted if not self.is_earlier(self.members[v.rank])), None)
 
     @cached_property
     def named(self) -> tuple[tuple[Member, Verdict], ...]:
@@ -124,11 +132,19 @@ class TakeOver:
 
 @dataclass(frozen=True, slots=True)
 class RaiseTarget:
-    """Begin attempt `target + 1`, naming the pods that may be deleted. Without a verdict it is the gang's first, or the
-    first after it was suspended."""
+    """Begin attempt `target + 1`, naming the pods that may be deleted; `all_anew`: all of them. Without a verdict it is
+    the gang's first, or the first after it was suspended."""
 
     verdict: Verdict | None
     victims: tuple[tuple[Member, Verdict], ...] = ()
+    all_anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecreateAll:
+    """Record, at the same target, that all pods made for earlier attempts may be deleted."""
+
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +232,7 @@ class Hold:
 
 
 Step = (
-    Rest | TakeOver | RaiseTarget | NameVictims | Gather | PingRound | CommitRelease | Release
+    Rest | TakeOver | RaiseTarget | RecreateAll | NameVictims | Gather | PingRound | CommitRelease | Release
     | Suspend | Clear | Report | Complete | Fail | Hold
 )  # fmt: skip
 
@@ -290,6 +306,14 @@ def something_failed(s: Situation) -> bool:
     return bool(s.verdicts)
 
 
+def a_rule_wants_all_anew(s: Situation) -> bool:
+    return s.recreates_all is not None
+
+
+def breaker_open(s: Situation) -> bool:
+    return bool(s.breaker)
+
+
 def the_record_was_lost(s: Situation) -> bool:
     return any(v.rule == "record-lost" for v in s.verdicts)
 
@@ -309,7 +333,7 @@ def somebody_entitled_waits(s: Situation) -> bool:
 
 def everyone_present(s: Situation) -> bool:
     """All stand at the barrier, to stay, and nobody else's trainer runs in a rank's name."""
-    if s.victims or any(z.runs for z in s.zombies):
+    if s.victims or s.in_doubt or any(z.runs for z in s.zombies):
         return False
     return all(m.at_barrier and not s.is_earlier(m) and s.reaches_coordinator(m) for m in s.members)
 
@@ -363,6 +387,15 @@ def raise_target(s: Situation) -> Step:
     return RaiseTarget(s.verdicts[0], s.unnamed)
 
 
+def raise_target_all_anew(s: Situation) -> Step:
+    return RaiseTarget(s.recreates_all, all_anew=True)
+
+
+def recreate_all(s: Situation) -> Step:
+    assert s.recreates_all is not None  # noqa: S101  (a_rule_wants_all_anew looked)
+    return RecreateAll(s.recreates_all)
+
+
 def name_victims(s: Situation) -> Step:
     return NameVictims(s.unnamed)
 
@@ -406,6 +439,10 @@ def hold_above_ceiling(s: Situation) -> Step:
         f"deleted until they come back or it is raised; {worst.because}",
         "UnhealthyCeiling",
     )
+
+
+def hold_for_breaker(s: Situation) -> Step:
+    return Hold(s.breaker, "BreakerOpen")
 
 
 def release(s: Situation) -> Step:
@@ -455,11 +492,14 @@ STEPS: tuple[
     ((running, observing, somebody_entitled_waits), release),
     ((running, observing, something_failed), report),
     ((running, too_much_is_bad), hold_above_ceiling),
+    ((running, a_rule_wants_all_anew), raise_target_all_anew),
     ((running, something_failed), raise_target),
     ((running, somebody_entitled_waits), release),
+    ((running, breaker_open), hold_for_breaker),
     ((running,), rest_running),
     ((gathering, too_much_is_bad), hold_above_ceiling),
     ((gathering, the_record_was_lost), raise_target),
+    ((gathering, a_rule_wants_all_anew), recreate_all),
     ((gathering, somebody_unnamed), name_victims),
     ((gathering, everyone_present, everyone_promised), commit),
     ((gathering, everyone_present), ping),

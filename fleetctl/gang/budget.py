@@ -11,17 +11,18 @@ from fleetctl.gang.spec import ApplicationSpend, Budgets, NodeSpend, Spend
 from fleetctl.gang.state import Verdict
 
 PROGRESS_S = 600
-"""An attempt that ran for so long made progress, seconds."""
+"""An attempt that ran for so long made progress, seconds, if its trainers do not report their steps."""
 
 
-def spend(spent: Spend, budgets: Budgets, verdict: Verdict, *, now: datetime, ran_s: float) -> Spend | str:
+def spend(spent: Spend, budgets: Budgets, verdict: Verdict, *, now: datetime, progressed: bool) -> Spend | str:
     """The spend after one more restart for that reason, or the sentence that says which limit forbids it.
 
-    `ran_s`: how long the attempt that just failed had been running, seconds; 0 if the gang was still gathering.
+    `progressed`: whether the attempt that just failed got further than all before; false if the gang was still
+    gathering.
     """
     if verdict.scope == "Container":
         hours = _one_more(spent.application.hours, budgets.application.restarts, budgets.application.within_hours, now)
-        in_a_row, limit = (0 if ran_s >= PROGRESS_S else spent.application.since_progress), budgets.application
+        in_a_row, limit = (0 if progressed else spent.application.since_progress), budgets.application
         if in_a_row >= limit.without_progress:
             return f"restarted {_times(in_a_row)} in a row without progress (budget: {limit.without_progress})"
         if isinstance(hours, str):

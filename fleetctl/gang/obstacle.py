@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from fleetctl.gang.diagnose.pod_state import CREATING, why_stuck
 from fleetctl.gang.state import Container, Member, Seconds, Zombie, ranges
 
 SOON_S = 10.0
@@ -76,6 +77,15 @@ def image(case: Waiting) -> str | None:
     return f"container {stuck.name} {what}; the kubelet keeps trying"
 
 
+def does_not_start(case: Waiting) -> str | None:
+    """A container that the kubelet cannot start, whoever is to blame."""
+    pod = case.member.pod
+    reason = why_stuck(pod) if pod is not None and not pod.terminal and case.for_s >= UNHEARD_S else ""
+    if reason in ("", CREATING):
+        return None
+    return f"a container does not start: {reason} (kubectl describe pod says why); the kubelet keeps trying"
+
+
 def not_heard(case: Waiting) -> str | None:
     """A node from which nothing is heard, and that is not proven dead."""
     node = case.member.node
@@ -92,4 +102,4 @@ def no_path(case: Waiting) -> str | None:
 
 
 Rule = Callable[[Waiting], str | None]
-RULES: tuple[Rule, ...] = (stays_terminating, no_room, image, not_heard, no_path)
+RULES: tuple[Rule, ...] = (stays_terminating, no_room, image, does_not_start, not_heard, no_path)

@@ -8,32 +8,49 @@ make an unsafe one.
 budgets, conditions, history, pace.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import msgspec
 
-from fleetctl.gang import attempt, budget
-from fleetctl.gang.diagnose import diagnose
-from fleetctl.gang.diagnose.case import Circumstances
+from fleetctl.gang import attempt, breaker, budget, incident, outcome
+from fleetctl.gang.actions import (
+    Action,
+    CreateCompanions,
+    CreatePods,
+    DeletePods,
+    Deletion,
+    Notice,
+    Ping,
+    Plan,
+    Prove,
+    Release,
+    Reset,
+    StrikeNode,
+    WriteStatus,
+)
+from fleetctl.gang.conditions import Change, seconds_since, with_conditions
+from fleetctl.gang.diagnose import likeliest_first
 from fleetctl.gang.diagnose.node_state import is_suspect
-from fleetctl.gang.identity import Gang, Slot
+from fleetctl.gang.judgement import judge
 from fleetctl.gang.obstacle import SOON_S, Waiting, obstacles
 from fleetctl.gang.pods import PROBE_PORT, coordinator_service
+from fleetctl.gang.snapshot import Memory, Pace, Snapshot
 from fleetctl.gang.spec import (
     REPLACING_MAX,
     AttemptRecord,
     Cause,
-    Condition,
     GangStatus,
+    Incident,
+    Latch,
+    Outcome,
     Ranks,
     Recovered,
     Replacing,
     Seconds,
 )
-from fleetctl.gang.state import Member, Promise, Verdict, Zombie, ranges
+from fleetctl.gang.state import Member, Promise, Rung, Strike, Verdict, ranges
 from fleetctl.stamps import rfc3339, rfc3339_micro
 
 PODS_A_SECOND = 50
@@ -54,159 +71,6 @@ HISTORY = 20
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """What the check of the template found: `problems` refuse the gang, `warnings` do not."""
-
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """The world as far as one gang goes.
-
-    `acceptance` is None while the template has not been checked. `monotonic` is our own clock, seconds, for how long
-    things take. `refused` is what the API server has been saying for a while to what we wanted.
-    """
-
-    gang: Gang
-    generation: int
-    status: GangStatus
-    members: Sequence[Member]
-    now: datetime
-    writer: str
-    fresh_ticket: str
-    acceptance: Acceptance | None = None
-    deleting: bool = False
-    monotonic: float = 0.0
-    zombies: Sequence[Zombie] = ()
-    refused: str = ""
-
-
-Aspect = tuple[str, bool, bool]
-"""In which respect a member is waited for: uid of its pod, whether it stands at the barrier, whether it can be told."""
-
-
-Pace = tuple[tuple[float, int], ...]
-"""When pods were created (or deleted) in the last second, and how many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What the planner remembers between two plans.
-
-    `waiting`: by rank, what is waited for, and since when. `alone`: by pod uid, how often it
-    was let in alone, and when last. `created`, `deleted`: what counts against the pace.
-    """
-
-    round: attempt.Round | None = None
-    gathered_at: datetime | None = None
-    waiting: Mapping[int, tuple[Aspect, float]] = field(default_factory=dict)
-    alone: Mapping[str, tuple[int, float]] = field(default_factory=dict)
-    created: Pace = ()
-    deleted: Pace = ()
-
-    def waited_s(self, rank: int, now: float) -> float:
-        return now - self.waiting[rank][1] if rank in self.waiting else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """What becomes an Event on the Gang once the write it belongs to has succeeded."""
-
-    reason: str
-    message: str
-    action: str
-    kind: Literal["Normal", "Warning"] = "Normal"
-
-
-@dataclass(frozen=True, slots=True)
-class WriteStatus:
-    """Compare-and-swap the gang's status."""
-
-    status: GangStatus
-    notice: Notice | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CreateCompanions:
-    """Services and the CA ConfigMap; those that exist are left alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class CreatePods:
-    """Pods of these slots, labelled with the attempt they are created for, on other nodes than those to `avoid`."""
-
-    slots: tuple[Slot, ...]
-    attempt: int
-    avoid: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """One pod, exactly as it was seen. `grace_s` 0: its node is dead, nobody will confirm; None: the pod's own."""
-
-    name: str
-    uid: str
-    version: str
-    grace_s: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeletePods:
-    """Delete these pods, unless they have changed since."""
-
-    pods: tuple[Deletion, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """Tell these lives (by pod uid) to restart in place for the attempt."""
-
-    uids: tuple[str, ...]
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """Ask these lives to promise."""
-
-    uids: tuple[str, ...]
-    promise: Promise
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Tell these lives to start their trainers."""
-
-    uids: tuple[str, ...]
-    promise: Promise
-
-
-@dataclass(frozen=True, slots=True)
-class Prove:
-    """Ask these lives to reach the coordinator's pod through its Service, where that life must answer."""
-
-    uids: tuple[str, ...]
-    coordinator_uid: str
-    life_id: str
-
-
-Action = WriteStatus | CreateCompanions | CreatePods | DeletePods | Reset | Prove | Ping | Release
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do, in order; when to look again at the latest, seconds from now; why, in words; what to remember (None:
-    what was remembered)."""
-
-    actions: tuple[Action, ...] = ()
-    wake_in: float | None = None
-    reasons: tuple[str, ...] = ()
-    memory: Memory | None = None
-
-
 def plan(snapshot: Snapshot, memory: Memory) -> Plan:
     """The next step of this gang. Planning twice from one snapshot gives the same plan."""
     if snapshot.deleting:
@@ -215,20 +79,14 @@ def plan(snapshot: Snapshot, memory: Memory) -> Plan:
     starting = record.target == 0 and not snapshot.gang.spec.suspend
     if starting and (refusal := _admission(snapshot)):
         return refusal
-    memory = replace(memory, waiting=_waiting(snapshot, memory))
-    spec = snapshot.gang.spec
-    circumstances = Circumstances(
-        released=Promise(attempt=record.released, ticket=record.ticket),
-        target=record.target,
-        fatal_codes=spec.recovery.fatal_codes,
-        in_place_deadline_s=spec.recovery.in_place_deadline_seconds,
-        recreate_deadline_s=spec.recovery.recreate_deadline_seconds,
-    )
-    missing = {m.rank: memory.waited_s(m.rank, snapshot.monotonic) for m in snapshot.members if not m.at_barrier}
+    judged = judge(snapshot, memory)
+    memory, spec = judged.memory, snapshot.gang.spec
+    if judged.opens:
+        return replace(_breaker_opens(snapshot, judged.opens), memory=memory)
     situation = attempt.Situation(
         record=record,
         members=snapshot.members,
-        verdicts=diagnose(snapshot.members, circumstances, missing),
+        verdicts=judged.verdicts,
         writer=snapshot.writer,
         round=memory.round,
         finished=snapshot.status.finished,
@@ -236,32 +94,23 @@ def plan(snapshot: Snapshot, memory: Memory) -> Plan:
         suspend=spec.suspend,
         coordinator=snapshot.gang.coordinator.rank,
         zombies=snapshot.zombies,
+        breaker=judged.breaker,
+        in_doubt=judged.in_doubt,
     )
     step = attempt.step(situation)
     decided = _PLANNERS[type(step)](snapshot, memory, step, situation)
     if record.writer == snapshot.writer:
         decided = _with_zombies_reset(snapshot, decided)
+    if judged.in_doubt:
+        decided = replace(decided, wake_in=min(decided.wake_in or breaker.HEED_S, breaker.HEED_S))
     return decided if decided.memory else replace(decided, memory=memory)
 
 
-def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
-    """Since when each member has been waited for; one that stands at the barrier may still lack the path to the
-    coordinator, once that stands there."""
-    record = s.status.attempt
-    if record.target == record.released:
-        lost = (m.rank for m in s.members if m.lost_track_of)
-        return {rank: memory.waiting.get(rank, (("", False, False), s.monotonic)) for rank in lost}
-    out, coordinator = {}, s.members[s.gang.coordinator.rank]
-    to = coordinator.pod.uid if coordinator.pod else ""
-    for member in s.members:
-        reaches = not coordinator.at_barrier or (member.life is not None and member.life.reaches == to)
-        if member.at_barrier and (member is coordinator or reaches):
-            continue
-        can_be_told = member.life is not None and member.life.connected
-        key = (member.pod.uid if member.pod else "", member.at_barrier, can_be_told)
-        before = memory.waiting.get(member.rank)
-        out[member.rank] = before if before and before[0] == key else (key, s.monotonic)
-    return out
+def _breaker_opens(s: Snapshot, because: str) -> Plan:
+    latch = Latch(since=rfc3339(s.now), message=because, resets=s.gang.spec.recovery.breaker.resets)
+    status = msgspec.structs.replace(s.status, breaker=latch)
+    status = with_conditions(status, s, ("Held", "True", "BreakerOpen", because))
+    return Plan((WriteStatus(status, Notice("BreakerOpen", because, "Hold", "Warning")),), reasons=(because,))
 
 
 def _with_zombies_reset(s: Snapshot, decided: Plan) -> Plan:
@@ -283,7 +132,7 @@ def _admission(s: Snapshot) -> Plan | None:
     refused = s.status.condition("Accepted")
     if refused and refused.status == "False" and refused.message == message:
         return Plan(wake_in=RECHECK_S, reasons=(f"refused: {message}",))
-    status = _with(
+    status = with_conditions(
         msgspec.structs.replace(s.status, ranks=Ranks(total=s.gang.spec.size)),
         s,
         ("Accepted", "False", "NotAccepted", message),
@@ -294,11 +143,22 @@ def _admission(s: Snapshot) -> Plan | None:
 
 
 def _rest(s: Snapshot, memory: Memory, step: attempt.Rest, _: attempt.Situation) -> Plan:
-    reasons = (step.because,)
+    reasons, status = (step.because,), s.status
+    if step.running and memory.ran.first_step_s and status.history and not status.history[0].outcome.first_step:
+        status = _with_outcome(status, Outcome(first_step=round(memory.ran.first_step_s, 3)))
+    changes: list[Change] = []
     if step.running and s.status.holds("Held"):
-        status = _with(s.status, s, ("Running", "True", "AllRanksReleased", step.because))
-        return Plan((WriteStatus(status),), reasons=reasons)
-    return Plan(wake_in=LOOK_S if memory.waiting else None, reasons=reasons)
+        changes.append(("Running", "True", "AllRanksReleased", step.because))
+    slow = outcome.straggling(memory.ran, s.status.holds("Straggling"), s.monotonic) if step.running else None
+    if slow is not None:
+        changes.append(("Straggling", "True" if slow else "False", "SlowRanks" if slow else "NoSlowRanks", slow))
+    if status is not s.status or changes:
+        notice = Notice("Straggling", slow, "Report", "Warning") if slow else None
+        return Plan(
+            (WriteStatus(with_conditions(status, s, *changes), notice),), reasons=(*reasons, slow) if slow else reasons
+        )
+    watches = memory.waiting or (step.running and (s.steps or s.status.furthest_step))
+    return Plan(wake_in=LOOK_S if watches else None, reasons=reasons)
 
 
 def _take_over(s: Snapshot, memory: Memory, step: attempt.TakeOver, _: attempt.Situation) -> Plan:
@@ -310,40 +170,109 @@ def _take_over(s: Snapshot, memory: Memory, step: attempt.TakeOver, _: attempt.S
 def _raise_target(s: Snapshot, memory: Memory, step: attempt.RaiseTarget, situation: attempt.Situation) -> Plan:
     if step.verdict is None:
         return _resume(s) if s.status.attempt.target else _start(s)
-    record, cause = s.status.attempt, _cause(step.verdict, situation.verdicts)
-    ran_s = _since(record.released_at, s.now)
-    spent = budget.spend(s.status.budgets, s.gang.spec.recovery.budgets, step.verdict, now=s.now, ran_s=ran_s)
+    verdict, ran = step.verdict, memory.ran
+    cause = _cause(verdict, situation)
+    before = _with_end_of_attempt(s, ran)
+    spent = budget.spend(
+        before.budgets, s.gang.spec.recovery.budgets, verdict, now=s.now, progressed=_progressed(s, ran)
+    )
     if isinstance(spent, str):
-        return _ended(s, cause, "BudgetExhausted", f"{cause.message}; {spent}")
-    raised = msgspec.structs.replace(_raised(s, cause), replacing=_names(step.victims))
-    status = msgspec.structs.replace(s.status, attempt=raised, ranks=Ranks(total=len(s.members)), budgets=spent)
-    return _recovering(s, status, bool(step.victims))
+        alike = incident.same_root(situation.verdicts)
+        message = "; ".join(filter(None, (cause.message, alike, spent)))
+        return _ended(s, cause, _last_incident(s, memory, verdict, spent), "BudgetExhausted", message)
+    raised = msgspec.structs.replace(
+        _raised(s, cause),
+        replacing=_names(step.victims),
+        incident=_incident(s, memory, verdict, len(s.members) if step.all_anew else len(step.victims)),
+    )
+    if step.all_anew:
+        raised = msgspec.structs.replace(raised, replace_created_before=raised.target)
+    status = msgspec.structs.replace(before, attempt=raised, ranks=Ranks(total=len(s.members)), budgets=spent)
+    decided = _recovering(s, status, "RecreateGang" if step.all_anew else _how(bool(step.victims)))
+    if verdict.strikes:
+        who = f"{s.gang.namespace}/{s.gang.name}/{verdict.rank}"
+        strike = Strike(at=int(s.now.timestamp()), rule=verdict.rule, who=who)
+        decided = replace(decided, actions=(*decided.actions, StrikeNode(verdict.strikes, strike)))
+    return replace(decided, memory=replace(memory, ran=outcome.ended(ran)))
+
+
+def _recreate_all(s: Snapshot, memory: Memory, step: attempt.RecreateAll, situation: attempt.Situation) -> Plan:
+    record, cause = s.status.attempt, _cause(step.verdict, situation)
+    named = msgspec.structs.replace(
+        record,
+        cause=cause,
+        replace_created_before=record.target,
+        incident=_incident(s, memory, step.verdict, len(s.members)),
+    )
+    return _recovering(s, msgspec.structs.replace(s.status, attempt=named), "RecreateGang", cause.message)
+
+
+def _with_end_of_attempt(s: Snapshot, ran: outcome.Ran) -> GangStatus:
+    """The status, with what came of the attempt that has just ended."""
+    record, status = s.status.attempt, s.status
+    if record.target > record.released or not status.history:
+        return status
+    told = msgspec.structs.replace(
+        status.history[0].outcome,
+        warm_up=round(ran.warm_up_s, 3),
+        ran=round(seconds_since(record.released_at, s.now), 3),
+    )
+    return msgspec.structs.replace(_with_outcome(status, told), furthest_step=max(status.furthest_step, ran.reached))
+
+
+def _with_outcome(status: GangStatus, told: Outcome) -> GangStatus:
+    latest, *earlier = status.history
+    return msgspec.structs.replace(status, history=[msgspec.structs.replace(latest, outcome=told), *earlier])
+
+
+def _progressed(s: Snapshot, ran: outcome.Ran) -> bool:
+    """Whether the attempt that has just ended got further than all before it."""
+    if s.status.attempt.target > s.status.attempt.released:
+        return False
+    if ran.reached or s.status.furthest_step:
+        return ran.reached > s.status.furthest_step
+    return seconds_since(s.status.attempt.released_at, s.now) >= budget.PROGRESS_S
+
+
+def _incident(s: Snapshot, memory: Memory, culprit: Verdict, recreated: int) -> Incident:
+    rung: Rung = "RecreateGang" if culprit.rung == "RecreateGang" else "RecreatePod" if recreated else "InPlace"
+    refused = incident.refused(culprit, rung, ranks=len(s.members), recreated=recreated)
+    return incident.told(culprit, memory.seen, refused, before=s.status.attempt.incident)
 
 
 def _name_victims(s: Snapshot, memory: Memory, step: attempt.NameVictims, situation: attempt.Situation) -> Plan:
     record, verdicts = s.status.attempt, [v for _, v in step.victims]
     culprit = min(verdicts, key=lambda v: v.scope != "Node")
-    cause = _cause(culprit, verdicts)
+    cause = _cause(culprit, situation)
     paid_for = culprit.rule == "succeeded-too-early" or len(record.replacing) == REPLACING_MAX
     before, budgets = s.status.budgets, s.gang.spec.recovery.budgets
-    spent = before if paid_for else budget.spend(before, budgets, culprit, now=s.now, ran_s=0.0)
+    spent = before if paid_for else budget.spend(before, budgets, culprit, now=s.now, progressed=False)
     if isinstance(spent, str):
-        return _ended(s, cause, "BudgetExhausted", f"{cause.message}; {spent}")
+        found = _last_incident(s, memory, culprit, spent)
+        return _ended(s, cause, found, "BudgetExhausted", f"{cause.message}; {spent}")
     deeper = record.cause is None or (culprit.scope == "Node" != record.cause.scope)
     named = msgspec.structs.replace(
         record,
         cause=cause if deeper else record.cause,
         replacing=[*situation.under_way, *_names(step.victims)],
+        incident=_incident(s, memory, culprit, len(situation.under_way) + len(step.victims)),
     )
-    return _recovering(s, msgspec.structs.replace(s.status, attempt=named, budgets=spent), True, cause.message)
+    status = msgspec.structs.replace(s.status, attempt=named, budgets=spent)
+    return _recovering(s, status, _how(True), cause.message)
 
 
-def _recovering(s: Snapshot, status: GangStatus, recreate: bool, news: str = "") -> Plan:
+def _how(recreate: bool) -> str:
+    return "RecreatePod" if recreate else "RestartInPlace"
+
+
+def _recovering(s: Snapshot, status: GangStatus, how: str, news: str = "") -> Plan:
     """The write that begins a recovery, or widens it."""
-    cause, how = status.attempt.cause, "RecreatePod" if recreate else "RestartInPlace"
+    cause = status.attempt.cause
     message = f"attempt {status.attempt.target}: {cause.message if cause else ''}"
     told = f"attempt {status.attempt.target}: {news}" if news else message
-    status = _with(status, s, ("Running", "False", "Recovering", message), ("Recovering", "True", how, message))
+    status = with_conditions(
+        status, s, ("Running", "False", "Recovering", message), ("Recovering", "True", how, message)
+    )
     return Plan((WriteStatus(status, Notice("Recovering", told, how, "Warning")),), reasons=(told,))
 
 
@@ -352,7 +281,7 @@ def _start(s: Snapshot) -> Plan:
     cause = Cause(scope="Start", rule="start", message="the gang starts")
     warned = "; ".join(s.acceptance.warnings)
     accepted = "AcceptedWithWarnings" if warned else "Accepted"
-    status = _with(
+    status = with_conditions(
         msgspec.structs.replace(s.status, attempt=_raised(s, cause), ranks=Ranks(total=len(s.members))),
         s,
         ("Accepted", "True", accepted, warned or "the template can run as a gang"),
@@ -367,7 +296,7 @@ def _suspend(s: Snapshot, memory: Memory, step: attempt.Suspend, _: attempt.Situ
     record = s.status.attempt
     record = msgspec.structs.replace(record, replace_created_before=record.target + 1, replacing=[], writer=s.writer)
     message = "spec.suspend is true: the gang has no pods until it is false"
-    status = _with(
+    status = with_conditions(
         msgspec.structs.replace(s.status, attempt=record, ranks=Ranks(total=len(s.members))),
         s,
         ("Suspended", "True", "Suspended", message),
@@ -393,7 +322,7 @@ def _resume(s: Snapshot) -> Plan:
     target = s.status.attempt.target + 1
     cause = Cause(scope="Resume", rule="resumed", message="the gang is resumed")
     message = f"attempt {target}: {cause.message}"
-    status = _with(
+    status = with_conditions(
         msgspec.structs.replace(s.status, attempt=_raised(s, cause), ranks=Ranks(total=len(s.members))),
         s,
         ("Suspended", "False", "Resumed", message),
@@ -445,7 +374,7 @@ def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tup
     )
     coordinator_waits = not s.members[situation.coordinator].at_barrier
     found = obstacles((w for w in waiting if not (w.member.at_barrier and coordinator_waits)), s.zombies)
-    return (*found, s.refused) if s.refused else found
+    return (*found, *filter(None, (s.refused, situation.breaker)))
 
 
 def _creations(s: Snapshot, members: Sequence[Member]) -> list[Action]:
@@ -482,7 +411,7 @@ def _proof(s: Snapshot, members: Sequence[Member]) -> Prove:
 
 def _report(s: Snapshot, memory: Memory, step: attempt.Report, situation: attempt.Situation) -> Plan:
     record, now, alone, pinged = s.status.attempt, s.monotonic, dict(memory.alone), []
-    cause = _cause(step.verdict, situation.verdicts)
+    cause = _cause(step.verdict, situation)
     message = f"Observe: would begin attempt {record.target + 1}: {cause.message}; mode Enforce would let it"
     actions: list[Action] = list(_held(s, message, "Observe"))
     for member in step.alone:
@@ -514,21 +443,22 @@ def _ping_round(s: Snapshot, memory: Memory, step: attempt.PingRound, _: attempt
 
 def _commit(s: Snapshot, memory: Memory, step: attempt.CommitRelease, _: attempt.Situation) -> Plan:
     record, size = s.status.attempt, len(s.members)
-    cause = record.cause or Cause(scope="Unknown", rule="unknown", message="unknown")
-    total = _since(record.started_at, s.now)
-    barrier = min(total, _since(record.started_at, memory.gathered_at or s.now))
+    cause, found = _settled(s, memory)
+    total = seconds_since(record.started_at, s.now)
+    barrier = min(total, seconds_since(record.started_at, memory.gathered_at or s.now))
     begins = cause.scope in ("Start", "Resume")
     fresh = [m.rank for m in s.members if m.pod and m.pod.attempt == record.target and not begins]
     recovered = Recovered(
         attempt=step.promise.attempt,
         cause=cause,
-        rung=_rung(cause, fresh),
+        rung=_rung(record, cause, fresh),
         at=rfc3339(s.now),
         seconds=Seconds(barrier=round(barrier, 3), total=round(total, 3)),
         recreated=ranges(fresh),
+        incident=found,
     )
     message = f"{size} ranks run attempt {step.promise.attempt}"
-    status = _with(
+    status = with_conditions(
         msgspec.structs.replace(
             s.status,
             attempt=msgspec.structs.replace(
@@ -538,6 +468,7 @@ def _commit(s: Snapshot, memory: Memory, step: attempt.CommitRelease, _: attempt
                 replacing=[],
                 replace_created_before=0,
                 released_at=rfc3339_micro(s.now),
+                incident=None,
             ),
             ranks=Ranks(total=size, released=size),
             history=[recovered, *s.status.history][:HISTORY],
@@ -548,13 +479,33 @@ def _commit(s: Snapshot, memory: Memory, step: attempt.CommitRelease, _: attempt
     )
     notice = Notice("Released", f"{message}, {total:.1f} s after: {cause.message}", "Release")
     actions = (WriteStatus(status, notice), Release(_uids(s.members), step.promise))
-    return Plan(actions, wake_in=RESEND_S, reasons=(message,))
+    return Plan(actions, wake_in=RESEND_S, reasons=(message,), memory=replace(memory, seen={}))
 
 
-def _rung(cause: Cause, fresh: Sequence[int]) -> Literal["Start", "Resume", "InPlace", "RecreatePod"]:
+def _settled(s: Snapshot, memory: Memory) -> tuple[Cause, Incident | None]:
+    """The cause, and the incident, now that all is seen that there will be: the culprit may have reported late."""
+    record = s.status.attempt
+    cause = record.cause or Cause(scope="Unknown", rule="unknown", message="unknown")
+    rank = cause.rank
+    if record.incident is None or rank is None or rank not in memory.seen:
+        return cause, record.incident
+    ordered = likeliest_first(memory.seen.values())
+    culprit = ordered[0]
+    if culprit.rank != cause.rank and culprit.scope == cause.scope:
+        cause = msgspec.structs.replace(
+            cause, rank=culprit.rank, rule=culprit.rule, message=culprit.because, node=_node_of(s.members, culprit)
+        )
+    else:
+        culprit = memory.seen[rank]
+    return cause, incident.told(culprit, memory.seen, record.incident.refused, before=record.incident)
+
+
+def _rung(
+    record: AttemptRecord, cause: Cause, fresh: Sequence[int]
+) -> Literal["Start", "Resume", "InPlace", "RecreatePod", "RecreateGang"]:
     if cause.scope == "Start" or cause.scope == "Resume":
         return cause.scope
-    return "RecreatePod" if fresh else "InPlace"
+    return "RecreateGang" if record.replace_created_before else "RecreatePod" if fresh else "InPlace"
 
 
 def _release(s: Snapshot, memory: Memory, step: attempt.Release, _: attempt.Situation) -> Plan:
@@ -566,19 +517,25 @@ def _release(s: Snapshot, memory: Memory, step: attempt.Release, _: attempt.Situ
 
 def _complete(s: Snapshot, memory: Memory, step: attempt.Complete, _: attempt.Situation) -> Plan:
     message = f"all {len(s.members)} ranks of attempt {s.status.attempt.released} exited 0"
-    status = _with(
+    status = with_conditions(
         s.status, s, ("Running", "False", "Completed", message), ("Completed", "True", "AllRanksExited0", message)
     )
     return Plan((WriteStatus(status, Notice("Completed", message, "Complete")),), reasons=(message,))
 
 
-def _fail(s: Snapshot, memory: Memory, step: attempt.Fail, _: attempt.Situation) -> Plan:
-    return _ended(s, _cause(step.verdict, ()), "FatalExit", step.verdict.because)
+def _fail(s: Snapshot, memory: Memory, step: attempt.Fail, situation: attempt.Situation) -> Plan:
+    found = _last_incident(s, memory, step.verdict, "a rule of the gang ends it")
+    return _ended(s, _cause(step.verdict, situation), found, "FatalExit", step.verdict.because)
 
 
-def _ended(s: Snapshot, cause: Cause, reason: str, message: str) -> Plan:
-    record = msgspec.structs.replace(s.status.attempt, cause=cause)
-    status = _with(
+def _last_incident(s: Snapshot, memory: Memory, culprit: Verdict, why_no_more: str) -> Incident:
+    refused = (f"RestartInPlace: {why_no_more}",)
+    return incident.told(culprit, memory.seen, refused, before=s.status.attempt.incident)
+
+
+def _ended(s: Snapshot, cause: Cause, found: Incident, reason: str, message: str) -> Plan:
+    record = msgspec.structs.replace(s.status.attempt, cause=cause, incident=found)
+    status = with_conditions(
         msgspec.structs.replace(s.status, attempt=record),
         s,
         ("Running", "False", "Failed", message),
@@ -602,10 +559,10 @@ def _held(s: Snapshot, because: str, reason: str, *, trains: bool = False) -> li
     said = held is not None and held.status == "True" and held.message == because
     if said and s.status.holds("Running") == trains:
         return []
-    runs: _Change = ("Running", "False", "Held", because)
+    runs: Change = ("Running", "False", "Held", because)
     if trains:
         runs = ("Running", "True", "AllRanksReleased", f"{len(s.members)} ranks run attempt {released}")
-    status = _with(s.status, s, ("Held", "True", reason, because), runs)
+    status = with_conditions(s.status, s, ("Held", "True", reason, because), runs)
     return [WriteStatus(status, None if said else Notice("Held", because, "Hold", "Warning"))]
 
 
@@ -614,7 +571,7 @@ def _not_held(s: Snapshot) -> WriteStatus:
     record = s.status.attempt
     message = f"attempt {record.target}" + (f": {record.cause.message}" if record.cause else "")
     return WriteStatus(
-        _with(s.status, s, ("Running", "False", "Recovering" if record.released else "Starting", message))
+        with_conditions(s.status, s, ("Running", "False", "Recovering" if record.released else "Starting", message))
     )
 
 
@@ -622,6 +579,7 @@ _PLANNERS: dict[type[attempt.Step], Callable[..., Plan]] = {
     attempt.Rest: _rest,
     attempt.TakeOver: _take_over,
     attempt.RaiseTarget: _raise_target,
+    attempt.RecreateAll: _recreate_all,
     attempt.NameVictims: _name_victims,
     attempt.Suspend: _suspend,
     attempt.Clear: _clear,
@@ -643,12 +601,18 @@ def _raised(s: Snapshot, cause: Cause) -> AttemptRecord:
     )
 
 
-def _cause(verdict: Verdict, verdicts: Sequence[Verdict]) -> Cause:
+def _cause(verdict: Verdict, situation: attempt.Situation) -> Cause:
     """The verdict as the record keeps it; of a node with the ranks that are on it."""
-    message = verdict.because
+    message, node = verdict.because, _node_of(situation.members, verdict)
     if verdict.scope == "Node" and verdict.node:
-        message += f" (rank {ranges({verdict.rank, *(v.rank for v in verdicts if v.node == verdict.node)})})"
-    return Cause(scope=verdict.scope, rule=verdict.rule, rank=verdict.rank, message=message)
+        there = {v.rank for v in situation.verdicts if v.node == verdict.node}
+        message += f" (rank {ranges({verdict.rank, *there})})"
+    return Cause(scope=verdict.scope, rule=verdict.rule, rank=verdict.rank, message=message, node=node)
+
+
+def _node_of(members: Sequence[Member], verdict: Verdict) -> str:
+    pod = members[verdict.rank].pod
+    return verdict.node or (pod.node if pod else "")
 
 
 def _names(victims: Sequence[tuple[Member, Verdict]]) -> list[Replacing]:
@@ -657,35 +621,6 @@ def _names(victims: Sequence[tuple[Member, Verdict]]) -> list[Replacing]:
         for m, verdict in victims
         if m.pod
     ]
-
-
-_Change = tuple[str, Literal["True", "False"], str, str]
-
-
-def _with(status: GangStatus, s: Snapshot, *changes: _Change) -> GangStatus:
-    """The status with these conditions set. Every step that is not a hold ends a hold."""
-    conditions = {c.type: c for c in status.conditions}
-    if all(kind != "Held" for kind, *_ in changes) and status.holds("Held"):
-        changes = (*changes, ("Held", "False", "Ended", "no longer held"))
-    for kind, value, reason, message in changes:
-        before = conditions.get(kind)
-        if before is None and value == "False" and kind not in ("Accepted", "Running"):
-            continue  # absent says the same
-        since = before.last_transition_time if before and before.status == value else rfc3339(s.now)
-        conditions[kind] = Condition(
-            type=kind,
-            status=value,
-            reason=reason,
-            message=message,
-            last_transition_time=since,
-            observed_generation=s.generation,
-        )
-    return msgspec.structs.replace(status, observed_generation=s.generation, conditions=list(conditions.values()))
-
-
-def _since(stamp: str, now: datetime) -> float:
-    """Seconds from an RFC 3339 time of ours until now; 0 if there is none."""
-    return max(0.0, (now - datetime.fromisoformat(stamp)).total_seconds()) if stamp else 0.0
 
 
 def _uids(members: Sequence[Member]) -> tuple[str, ...]:

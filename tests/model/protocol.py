@@ -20,9 +20,11 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from fleetctl.agent.machine import Action, Machine, OpenGate, Persist, RestartAll
+from fleetctl.gang import actions as planned
 from fleetctl.gang import attempt as steps
 from fleetctl.gang import plan as planning
 from fleetctl.gang.identity import Gang
+from fleetctl.gang.snapshot import Acceptance, Memory, Snapshot
 from fleetctl.gang.spec import (
     ApplicationBudget,
     AttemptRecord,
@@ -414,14 +416,14 @@ class Protocol:
         )
         known = {pod.uid for pod in pods if pod}
         zombies = [Zombie(rank=uid[0], life=life) for uid, life in lives.items() if uid not in known and life.connected]
-        memory = planning.Memory(round=_round(asked) if asked else None)
+        memory = Memory(round=_round(asked) if asked else None)
         if late >= 0:
             member = members[late]
             can_be_told = member.life is not None and member.life.connected
             aspect = (member.pod.uid if member.pod else "", member.at_barrier, can_be_told)
-            memory = planning.Memory(round=memory.round, waiting={late: (aspect, -1e6)})
+            memory = Memory(round=memory.round, waiting={late: (aspect, -1e6)})
         decided = planning.plan(
-            planning.Snapshot(
+            Snapshot(
                 gang=self._gang,
                 generation=1,
                 status=_status(record),
@@ -429,7 +431,7 @@ class Protocol:
                 now=NOW,
                 writer=_writer(writer),
                 fresh_ticket=str(1 if "ticket" in self.without else ticket),
-                acceptance=planning.Acceptance(),
+                acceptance=Acceptance(),
                 zombies=zombies,
             ),
             memory,
@@ -745,21 +747,21 @@ def _asked(of: steps.Round) -> Asked:
     return _held(of.promise), tuple(sorted((_uid(uid), int(number)) for uid, number in of.lives))
 
 
-def _action(action: planning.Action, seen: Record, writer: tuple[int, int]) -> tuple[str, Any] | None:
+def _action(action: planned.Action, seen: Record, writer: tuple[int, int]) -> tuple[str, Any] | None:
     """An action of production's as this world knows it: what is sent, or what is asked of the API server."""
     match action:
-        case planning.WriteStatus(status):
+        case planned.WriteStatus(status):
             wanted = _record(status, writer)
             return None if wanted == seen else ("status", wanted)
-        case planning.CreatePods(slots, attempt):
+        case planned.CreatePods(slots, attempt):
             return "create", tuple(((slot.rank, 0), attempt) for slot in slots)
-        case planning.DeletePods(pods):
+        case planned.DeletePods(pods):
             return "delete", tuple((_uid(p.uid), p.version == "1", p.grace_s == 0) for p in pods)
-        case planning.Reset(uids, attempt):
+        case planned.Reset(uids, attempt):
             return "send", ("reset", tuple(map(_uid, uids)), attempt, 0)
-        case planning.Ping(uids, promise):
+        case planned.Ping(uids, promise):
             return "send", ("ping", tuple(map(_uid, uids)), *_held(promise))
-        case planning.Release(uids, promise):
+        case planned.Release(uids, promise):
             return "send", ("release", tuple(map(_uid, uids)), *_held(promise))
         case _:
             return None

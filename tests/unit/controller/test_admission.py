@@ -8,7 +8,7 @@ import pytest
 from fleetctl.controller.admission import FEATURE, check
 from fleetctl.gang import pods
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.plan import Acceptance
+from fleetctl.gang.snapshot import Acceptance
 from fleetctl.gang.spec import GangSpec, Group
 from fleetctl.kube.client import KubeClient, Listing
 from fleetctl.kube.errors import ApiError, Cause, Refused, Unavailable

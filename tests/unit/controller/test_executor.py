@@ -14,7 +14,7 @@ from fleetctl.controller.executor import CALLS_AT_ONCE, Executor, NameTaken, Pod
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.controller.views import gang_view
 from fleetctl.errors import Retry
-from fleetctl.gang.plan import (
+from fleetctl.gang.actions import (
     Action,
     CreateCompanions,
     CreatePods,

@@ -17,7 +17,8 @@ from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, NameTaken
 from fleetctl.controller.loop import AGAIN_AFTER_ERROR_S, AGAIN_AFTER_REFUSAL_S, REFUSED_BEFORE_TOLD_S, GangLoop
 from fleetctl.controller.resources import GangObject
-from fleetctl.gang.plan import Memory, Notice, Plan, Snapshot
+from fleetctl.gang.actions import Notice, Plan
+from fleetctl.gang.snapshot import Memory, Snapshot
 from fleetctl.gang.spec import AttemptRecord, GangSpec, GangStatus, Group
 from fleetctl.gang.state import Life, Node, Zombie
 from fleetctl.kube.client import KubeClient
@@ -71,6 +72,7 @@ class Stage:
             cast(Executor, self),
             SystemClock(),
             life=lambda _: None,
+            steps=lambda _: None,
             node=lambda name: Node(name=name),
             zombies=lambda _: self.zombies,
             writer=lambda: self.writer if self.leads else None,

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from worlds import World, a_gang, committed, running_gang
 
 from fleetctl.gang import attempt
+from fleetctl.gang.actions import Action, Release
 from fleetctl.gang.diagnose import diagnose
 from fleetctl.gang.diagnose.case import Circumstances
-from fleetctl.gang.plan import Action, Memory, Release
+from fleetctl.gang.snapshot import Memory
 from fleetctl.gang.spec import AttemptRecord
 from fleetctl.gang.state import Life, Member, Pod, Promise
 

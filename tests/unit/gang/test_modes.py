@@ -8,7 +8,9 @@ import msgspec
 import pytest
 from worlds import World, a_gang, committed, running_gang
 
-from fleetctl.gang.plan import Acceptance, CreatePods, DeletePods, Ping, Release, Reset, WriteStatus, plan
+from fleetctl.gang.actions import CreatePods, DeletePods, Ping, Release, Reset, WriteStatus
+from fleetctl.gang.plan import plan
+from fleetctl.gang.snapshot import Acceptance
 from fleetctl.gang.spec import GangSpec, Ranks, Recovery
 from fleetctl.gang.state import Life, Zombie
 

@@ -99,6 +99,17 @@ def test_a_sentence_does_not_change_while_the_kubelet_tries() -> None:
     assert tries[0] == tries[1] == tries[2] != []
 
 
+def test_a_container_that_does_not_start() -> None:
+    fails = replace(BOUND, containers=(container("CreateContainerError"),))
+    sentence = (
+        "a container does not start: CreateContainerError (kubectl describe pod says why); the kubelet keeps trying"
+    )
+    assert told(fails, 30) == [sentence]
+    assert told(fails, 29.9) == []
+    assert told(replace(BOUND, containers=(container("ContainerCreating"),)), 30) == []
+    assert told(replace(fails, phase="Failed"), 30) == []
+
+
 def test_a_node_that_is_not_heard_and_not_proven_dead() -> None:
     unheard = "nothing is heard from node n1, which is not proven dead"
     assert told(BOUND, 30, node=SILENT) == [unheard]

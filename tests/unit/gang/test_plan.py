@@ -9,27 +9,19 @@ import pytest
 from worlds import NOW, World, a_gang, committed, round_of, running_gang
 
 from fleetctl.gang import budget
+from fleetctl.gang.actions import CreatePods, Ping, Prove, Release, Reset, WriteStatus
 from fleetctl.gang.attempt import Round
-from fleetctl.gang.plan import (
-    LOOK_S,
-    RECHECK_S,
-    Acceptance,
-    CreatePods,
-    Memory,
-    Ping,
-    Prove,
-    Release,
-    Reset,
-    WriteStatus,
-    plan,
-)
+from fleetctl.gang.plan import LOOK_S, RECHECK_S, plan
+from fleetctl.gang.snapshot import Acceptance, Memory
 from fleetctl.gang.spec import (
     ApplicationBudget,
     ApplicationSpend,
     Budgets,
     Cause,
     Coordinator,
+    Fact,
     GangStatus,
+    Incident,
     NodeBudget,
     NodeSpend,
     Ranks,
@@ -527,12 +519,21 @@ def test_history_tells_a_restart_in_place() -> None:
     world.run()
     assert world.status.history[0] == Recovered(
         attempt=2,
-        cause=Cause(scope="Container", rule="container-exit", rank=1, message="rank 1 exited 3"),
+        cause=Cause(scope="Container", rule="container-exit", rank=1, message="rank 1 exited 3", node="node-0"),
         rung="InPlace",
         at="2026-11-21T06:00:08Z",
         seconds=Seconds(barrier=1.435, total=1.535),
         recreated="",
+        incident=Incident(
+            culprits="1",
+            facts=[Fact(rule="container-exit", what="exited 3", ranks="1", at="2026-11-21T06:00:06Z")],
+            refused=[
+                "RecreatePod: the machine is not to blame for this alone",
+                "RecreateGang: 2 ranks need no new pod: nothing speaks against their machines",
+            ],
+        ),
     )
+    assert world.status.attempt.incident is None
 
 
 def test_history_keeps_the_latest_recoveries() -> None:
@@ -591,12 +592,23 @@ def test_a_failed_gang_neither_runs_nor_recovers() -> None:
     assert not world.status.holds("Running")
 
 
-@pytest.mark.parametrize(("ran_s", "in_a_row"), [(0, 3), (599, 3), (600, 1)])
-def test_ten_minutes_are_progress(ran_s: float, in_a_row: int) -> None:
+@pytest.mark.parametrize(("progressed", "in_a_row"), [(False, 3), (True, 1)])
+def test_progress_forgives_what_was_in_a_row(progressed: bool, in_a_row: int) -> None:
     spent = Spend(application=ApplicationSpend(since_progress=2))
-    after = budget.spend(spent, Budgets(), verdict("Container"), now=NOW, ran_s=ran_s)
+    after = budget.spend(spent, Budgets(), verdict("Container"), now=NOW, progressed=progressed)
     assert isinstance(after, Spend)
     assert after.application.since_progress == in_a_row
+
+
+@pytest.mark.parametrize(("ran_s", "in_a_row"), [(10, 2), (594, 2), (595, 1), (2000, 1)])
+def test_ten_minutes_are_progress_where_trainers_do_not_report_their_steps(ran_s: float, in_a_row: int) -> None:
+    world = running_gang(2)
+    world.exits(rank=1, code=3)
+    world.run()
+    world.now += timedelta(seconds=ran_s)
+    world.exits(rank=1, code=3)  # 5 s later
+    world.run()
+    assert world.status.budgets.application.since_progress == in_a_row
 
 
 @pytest.mark.parametrize("scope", ["Container", "Node", "Unknown"])
@@ -607,7 +619,7 @@ def test_only_what_the_gang_did_to_itself_is_charged_to_the_application(
         application=ApplicationSpend(hours={"2026-11-21T05": 1}, since_progress=1),
         node=NodeSpend(hours={"2026-11-21T04": 2}),
     )
-    after = budget.spend(before, Budgets(), verdict(scope), now=NOW, ran_s=0)
+    after = budget.spend(before, Budgets(), verdict(scope), now=NOW, progressed=False)
     assert isinstance(after, Spend)
     if scope == "Container":
         hours = {"2026-11-21T05": 1, "2026-11-21T06": 1}
@@ -620,16 +632,18 @@ def test_only_what_the_gang_did_to_itself_is_charged_to_the_application(
 def test_the_window_of_nodes_is_their_own_and_what_left_it_is_dropped() -> None:
     spent = Spend(node=NodeSpend(hours={"2026-11-20T20": 5, "2026-11-21T03": 1}))
     budgets = Budgets(node=NodeBudget(restarts=2, within_hours=6))
-    after = budget.spend(spent, budgets, verdict("Node"), now=NOW, ran_s=0)
+    after = budget.spend(spent, budgets, verdict("Node"), now=NOW, progressed=False)
     assert isinstance(after, Spend)
     assert after.node.hours == {"2026-11-21T03": 1, "2026-11-21T06": 1}
 
 
 def test_no_spend_is_forgotten_inside_its_window() -> None:
     budgets, fault = Budgets(application=ApplicationBudget(restarts=1, within_hours=3)), verdict("Container")
-    first = budget.spend(Spend(), budgets, fault, now=datetime(2026, 11, 21, 9, 45, tzinfo=UTC), ran_s=0)
+    first = budget.spend(Spend(), budgets, fault, now=datetime(2026, 11, 21, 9, 45, tzinfo=UTC), progressed=False)
     assert isinstance(first, Spend)
-    assert isinstance(budget.spend(first, budgets, fault, now=datetime(2026, 11, 21, 12, 15, tzinfo=UTC), ran_s=0), str)
+    assert isinstance(
+        budget.spend(first, budgets, fault, now=datetime(2026, 11, 21, 12, 15, tzinfo=UTC), progressed=False), str
+    )
 
 
 @pytest.mark.parametrize(("target", "released"), [(0, 0), (2, 1), (2, 2)])

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from worlds import World, a_gang, running_gang
 
-from fleetctl.gang.plan import CreatePods, DeletePods, Deletion, Memory, Reset, WriteStatus
+from fleetctl.gang.actions import CreatePods, DeletePods, Deletion, Reset, WriteStatus
+from fleetctl.gang.snapshot import Memory
 from fleetctl.gang.spec import ApplicationBudget, NodeBudget, Replacing
 from fleetctl.gang.state import Container, Ended, Life, Zombie
 

@@ -13,7 +13,9 @@ import msgspec
 import pytest
 from worlds import World, a_gang, running_gang
 
-from fleetctl.gang.plan import Acceptance, Memory, WriteStatus, plan
+from fleetctl.gang.actions import WriteStatus
+from fleetctl.gang.plan import plan
+from fleetctl.gang.snapshot import Acceptance, Memory
 from fleetctl.gang.spec import ApplicationBudget, Cause, NodeBudget, Ranks
 from fleetctl.gang.state import Container, Ended
 

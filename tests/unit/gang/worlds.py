@@ -5,22 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fleetctl.gang import attempt
+from fleetctl.gang.actions import Action, CreatePods, DeletePods, Ping, Plan, Prove, Release, Reset, WriteStatus
+from fleetctl.gang.breaker import HEED_S
 from fleetctl.gang.identity import Gang
-from fleetctl.gang.plan import (
-    Acceptance,
-    Action,
-    CreatePods,
-    DeletePods,
-    Memory,
-    Ping,
-    Plan,
-    Prove,
-    Release,
-    Reset,
-    Snapshot,
-    WriteStatus,
-    plan,
-)
+from fleetctl.gang.plan import plan
+from fleetctl.gang.snapshot import Acceptance, Memory, Snapshot
 from fleetctl.gang.spec import (
     ApplicationBudget,
     Budgets,
@@ -32,7 +21,7 @@ from fleetctl.gang.spec import (
     Recovery,
     UserRule,
 )
-from fleetctl.gang.state import Container, Ended, Life, Member, Node, Pod, Promise, Zombie
+from fleetctl.gang.state import Container, Ended, Life, Member, Node, Pod, Promise, Steps, Zombie
 
 TEMPLATE: dict[str, Any] = {"spec": {"containers": [{"name": "trainer", "image": "trainer:1"}]}}
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
@@ -81,11 +70,14 @@ class World:
     nodes: dict[str, Node] = field(default_factory=dict)
     zombies: list[Zombie] = field(default_factory=list)
     refused: str = ""
+    steps: dict[int, Steps] = field(default_factory=dict)
     terminates: bool = True
     """Whether a pod that is deleted with a grace goes at once."""
 
     def __post_init__(self) -> None:
-        self.members = [Member(rank=s.rank, pod_name=s.pod_name, trainer=s.trainer) for s in self.gang.slots]
+        self.members = [
+            Member(rank=s.rank, pod_name=s.pod_name, trainer=s.trainer, group=s.group.name) for s in self.gang.slots
+        ]
 
     def snapshot(self) -> Snapshot:
         self.tickets += 1
@@ -97,6 +89,7 @@ class World:
             monotonic=self.clock(),
             zombies=tuple(self.zombies),
             refused=self.refused,
+            steps=self.steps,
             now=self.now,
             writer=self.writer,
             fresh_ticket=f"ticket-{self.tickets}",
@@ -139,9 +132,12 @@ class World:
                 pass
 
     def run(self, steps_max: int = 20) -> "World":
-        """Plan and act until nothing is left to do."""
+        """Plan and act until nothing is left to do, nor in a moment."""
         for _ in range(steps_max):
             decided = self.think()
+            if not decided.actions and decided.wake_in == HEED_S:
+                self.now += timedelta(seconds=HEED_S)
+                continue
             if not decided.actions:
                 return self
             for action in decided.actions:

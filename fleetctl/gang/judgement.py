@@ -1,0 +1,127 @@
+"""From a snapshot to the verdicts that count now.
+
+Diagnosis says what is wrong with each member; here is what the gang as a whole makes of it: whose word is not heeded
+(yet), whether the breaker must open, what belongs to one incident, how the attempt does. What is done about it is
+plan.py's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fleetctl.gang import breaker, incident, outcome
+from fleetctl.gang.diagnose import diagnose
+from fleetctl.gang.diagnose.case import Circumstances
+from fleetctl.gang.diagnose.node_state import silent_domain
+from fleetctl.gang.snapshot import Aspect, Memory, Snapshot
+from fleetctl.gang.state import Promise, Verdict
+
+DOMAIN_BACK_S = 60.0
+"""When the first nodes of a failure domain are back, the others have so long to follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`memory`: with what was learnt. `breaker`: the sentence of a breaker that is open; `opens`: of one that must open
+    now. `in_doubt`: a node was called bad a moment ago."""
+
+    verdicts: tuple[Verdict, ...]
+    memory: Memory
+    breaker: str = ""
+    opens: str = ""
+    in_doubt: bool = False
+
+
+def judge(s: Snapshot, memory: Memory) -> Judgement:
+    """What is wrong with the gang, and what of that counts."""
+    ran = outcome.looked_at(memory.ran, s.status, len(s.members), s.steps, s.now, s.monotonic)
+    released = s.status.attempt.released
+    memory = replace(
+        memory,
+        waiting=_waiting(s, memory),
+        ran=ran,
+        silent=_silent(s, memory),
+        released=memory.released if memory.released[0] == released else (released, s.monotonic),
+    )
+    policy, latch = s.gang.spec.recovery, s.status.breaker
+    if latch and policy.breaker.resets <= latch.resets:
+        verdicts = _diagnosed(s, memory, distrusted=True)
+        return Judgement(verdicts, replace(memory, seen=_seen(s, memory, verdicts)), breaker=latch.message)
+    verdicts, unheeded = _diagnosed(s, memory), frozenset[str]()
+    if s.status.attempt.writer == s.writer and policy.mode == "Enforce" and not s.status.finished:
+        called = breaker.counted(memory.called, verdicts, policy.breaker, s.monotonic)
+        if opens := _why_open(s, called, verdicts):
+            return Judgement(verdicts, replace(memory, called={}), opens=opens)
+        memory = replace(memory, called=called)
+        if unheeded := breaker.unheeded(called, s.monotonic):
+            verdicts = _diagnosed(s, memory, unheeded=unheeded)
+    return Judgement(verdicts, replace(memory, seen=_seen(s, memory, verdicts)), in_doubt=bool(unheeded))
+
+
+def _diagnosed(
+    s: Snapshot, memory: Memory, *, distrusted: bool = False, unheeded: frozenset[str] = frozenset()
+) -> tuple[Verdict, ...]:
+    record, recovery = s.status.attempt, s.gang.spec.recovery
+    circumstances = Circumstances(
+        released=Promise(attempt=record.released, ticket=record.ticket),
+        target=record.target,
+        in_place_deadline_s=recovery.in_place_deadline_seconds,
+        recreate_deadline_s=recovery.recreate_deadline_seconds,
+        rules=recovery.rules,
+        progress=recovery.progress,
+        steps=s.steps,
+        steps_before=s.status.furthest_step > 0,
+        released_s=s.monotonic - memory.released[1],
+        now=s.now.timestamp(),
+        monotonic=s.monotonic,
+        distrusted=distrusted,
+        unheeded=unheeded,
+        silent_domain=memory.silent[0],
+    )
+    missing = {m.rank: memory.waited_s(m.rank, s.monotonic) for m in s.members if not m.at_barrier}
+    return diagnose(s.members, circumstances, missing)
+
+
+def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
+    """Since when each member has been waited for; one that stands at the barrier may still lack the path to the
+    coordinator, once that stands there."""
+    record = s.status.attempt
+    if record.target == record.released:
+        lost = (m.rank for m in s.members if m.lost_track_of)
+        return {rank: memory.waiting.get(rank, (("", False, False), s.monotonic)) for rank in lost}
+    out, coordinator = {}, s.members[s.gang.coordinator.rank]
+    to = coordinator.pod.uid if coordinator.pod else ""
+    for member in s.members:
+        reaches = not coordinator.at_barrier or (member.life is not None and member.life.reaches == to)
+        if member.at_barrier and (member is coordinator or reaches):
+            continue
+        can_be_told = member.life is not None and member.life.connected
+        key = (member.pod.uid if member.pod else "", member.at_barrier, can_be_told)
+        before = memory.waiting.get(member.rank)
+        out[member.rank] = before if before and before[0] == key else (key, s.monotonic)
+    return out
+
+
+def _silent(s: Snapshot, memory: Memory) -> tuple[str, float]:
+    """The failure domain that is silent, and when it last was: its nodes come back one by one."""
+    if domain := silent_domain(s.members):
+        return domain, s.monotonic
+    return memory.silent if s.monotonic < memory.silent[1] + DOMAIN_BACK_S else ("", 0.0)
+
+
+def _seen(s: Snapshot, memory: Memory, verdicts: Sequence[Verdict]) -> incident.Seen:
+    """What belongs to the incident that the gang is in; while it runs, what is wrong now."""
+    if s.status.attempt.target > s.status.attempt.released:
+        return incident.remembered(memory.seen, verdicts, gathering=True)
+    return {v.rank: v for v in verdicts}
+
+
+def _why_open(s: Snapshot, called: breaker.Called, verdicts: Sequence[Verdict]) -> str:
+    """The sentence of the breaker, if it must open."""
+    policy = s.gang.spec.recovery.breaker
+    nodes = {m.pod.node for m in s.members if m.pod and m.pod.node} | called.keys()
+    allowed = policy.allows(len(nodes))
+    calls = [v for v in verdicts if breaker.is_call(v)]
+    if len(called) <= allowed or not calls:
+        return ""
+    reset = breaker.reset_command(s.gang.namespace, s.gang.name, policy.resets)
+    return breaker.why_open(called, allowed, policy, calls[0].because, reset)

@@ -33,6 +33,9 @@ def _dispatch(argv: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {importlib.metadata.version('fleetctl')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_status(commands.add_parser("status", help="what a gang is doing, and why"))
+    _add_explain(
+        commands.add_parser("explain", help="what happened to a gang, the evidence, and what was done and why")
+    )
     _add_controller(commands.add_parser("controller", help="run the controller"))
     commands.add_parser("agent", help="the sidecar in each pod (the controller adds it)")
     commands.add_parser("crd", help="print the CustomResourceDefinition")
@@ -45,6 +48,10 @@ def _dispatch(argv: list[str]) -> int:
                 from fleetctl.cli import status
 
                 return status.run(options)
+            case "explain":
+                from fleetctl.cli import explain
+
+                return explain.run(options)
             case "controller":
                 from fleetctl.cli import controller
 
@@ -160,6 +167,21 @@ def _add_status(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument("gang", metavar="GANG")
     parser.add_argument("-n", "--namespace", help="default: that of the context")
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
+
+
+def _add_explain(parser: "argparse.ArgumentParser") -> None:
+    _add_status(parser)
+    about = parser.add_mutually_exclusive_group()
+    about.add_argument("--rank", type=_whole, metavar="R", help="what happened to this rank last, and how it is now")
+    about.add_argument(
+        "--node", default="", metavar="NODE", help="the same for all ranks on that node, and for the node"
+    )
+    about.add_argument(
+        "--incident",
+        type=_whole,
+        metavar="N",
+        help="the one that led to attempt N (default: the open one, or the latest)",
+    )
 
 
 def _add_controller(parser: "argparse.ArgumentParser") -> None:

@@ -13,13 +13,15 @@ from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.controller.views import gang_view, members
 from fleetctl.errors import GiveUp
 from fleetctl.gang.activity import activity, by_activity
+from fleetctl.gang.explain import done, failed, outcome
 from fleetctl.gang.pods import LABEL_GANG
 from fleetctl.gang.spec import Recovered
 from fleetctl.gang.state import Member
-from fleetctl.kube.auth import load_endpoint
+from fleetctl.kube.auth import Endpoint, load_endpoint
+from fleetctl.kube.client import KubeClient
 from fleetctl.kube.connect import connect
 from fleetctl.kube.errors import NotFound
-from fleetctl.kube.objects import PODS
+from fleetctl.kube.objects import PODS, Pod
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,18 +36,27 @@ def run(options: argparse.Namespace) -> int:
 
 async def _read(options: argparse.Namespace) -> tuple[GangObject, tuple[Member, ...]]:
     endpoint = await load_endpoint(options.kubeconfig, options.context)
-    namespace = options.namespace or endpoint.namespace
     async with connect(endpoint, "status") as client:
-        try:
-            gang = await client.get(GANGS, namespace, options.gang)
-        except NotFound as error:
-            raise GiveUp(
-                f'gang "{options.gang}" not found in namespace "{namespace}": see kubectl get gangs -A '
-                "(no such resource? kubectl apply -k manifests)"
-            ) from error
-        found = await client.list(PODS, namespace, label_selector=f"{LABEL_GANG}={options.gang}")
-    pods = {pod.metadata.name: pod for pod in found.items}
+        gang, pods = await find(client, namespace_of(options, endpoint), options.gang)
     return gang, members(gang_view(gang), pods, lambda _: None, lambda _: None)
+
+
+def namespace_of(options: argparse.Namespace, endpoint: Endpoint) -> str:
+    """The one that was asked for, or the context's."""
+    return options.namespace or endpoint.namespace
+
+
+async def find(client: KubeClient, namespace: str, name: str) -> tuple[GangObject, dict[str, Pod]]:
+    """A gang, and its pods by name. Raises GiveUp if there is no such gang."""
+    try:
+        gang = await client.get(GANGS, namespace, name)
+    except NotFound as error:
+        raise GiveUp(
+            f'gang "{name}" not found in namespace "{namespace}": see kubectl get gangs -A '
+            "(no such resource? kubectl apply -k manifests)"
+        ) from error
+    found = await client.list(PODS, namespace, label_selector=f"{LABEL_GANG}={name}")
+    return gang, {pod.metadata.name: pod for pod in found.items}
 
 
 def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Iterator[str]:
@@ -67,14 +78,24 @@ def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Itera
     width = max((len(of) for of in doing.values()), default=0)
     for number, (what, of) in enumerate(doing.items()):
         yield f"{'Ranks:' if number == 0 else '':9} {of:{width}}  {what}"
+    latch = status.breaker
+    if latch:
+        yield f"Breaker:  opened {_age(latch.since, now).removeprefix(', ')}"
+        yield f"          {latch.message}"
     for kind in ("Held", "Failed", "Completed", "Accepted"):
         condition = status.condition(kind)
+        if latch and condition and condition.message == latch.message:
+            continue
         told = condition and (kind != "Accepted" or condition.reason == "AcceptedWithWarnings")
         if condition and told and condition.status == "True":
             yield f"{kind + ':':9} {condition.message}"
     for last in status.history[:1]:
         yield f"Last:     attempt {last.attempt}: {_how(last)}, released after {last.seconds.total:.1f} s"
         yield f"          (at the barrier after {last.seconds.barrier:.1f} s){_age(last.at, now)}"
+        if came := outcome(last, status):
+            yield f"          {came}"
+    if status.holds("Failed") or latch or any(failed(last, status) for last in status.history[:1]):
+        yield f"          see fleetctl explain {gang.metadata.name} -n {gang.metadata.namespace}"
     spent, budget = status.budgets.application, policy.budgets.application
     yield (
         f"Budget:   {sum(spent.hours.values())} of {budget.restarts} restarts in {budget.within_hours} h, "
@@ -86,15 +107,8 @@ def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Itera
 
 
 def _how(last: Recovered) -> str:
-    match last.rung:
-        case "Start":
-            return "started"
-        case "Resume":
-            return "resumed"
-        case "InPlace":
-            return f"{last.cause.message}; restarted in place"
-        case "RecreatePod":
-            return f"{last.cause.message}; rank {last.recreated} recreated, the others restarted in place"
+    begins = last.rung in ("Start", "Resume")
+    return done(last) if begins else f"{last.cause.message}; {done(last)}"
 
 
 def as_json(gang: GangObject, ranks: tuple[Member, ...]) -> dict[str, Any]:

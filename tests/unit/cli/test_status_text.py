@@ -16,7 +16,9 @@ from fleetctl.gang.spec import (
     GangSpec,
     GangStatus,
     Group,
+    Latch,
     NodeSpend,
+    Outcome,
     Recovered,
     Recovery,
     Seconds,
@@ -199,3 +201,58 @@ def test_which_conditions_are_told(
     assert [line for line in lines if message in line] == told
     if told:
         assert lines.index(told[0]) == lines.index("Ranks:    0-3  training") + 1
+
+
+HINT = "          see fleetctl explain llm -n research"
+
+
+def with_status(**fields: object) -> GangObject:
+    seen = gang(RUNS)
+    return msgspec.structs.replace(seen, status=msgspec.structs.replace(seen.status, **fields))
+
+
+def recovered(**outcome: float) -> Recovered:
+    took = Seconds(barrier=4.1, total=4.7)
+    at = "2026-11-21T06:08:00Z"
+    return Recovered(attempt=4, cause=CAUSE, rung="InPlace", at=at, seconds=took, outcome=Outcome(**outcome))
+
+
+def test_what_came_of_the_last_recovery() -> None:
+    lines = text(with_status(history=[recovered(first_step=12.04)], furthest_step=4711))
+    last = lines.index("          (at the barrier after 4.1 s), 2m ago")
+    assert lines[last + 1 : last + 3] == ["          first step after 12.0 s", lines[-1]]
+    assert HINT not in lines
+
+
+def test_a_recovery_that_failed_says_so_and_where_to_read_on() -> None:
+    lines = text(with_status(history=[recovered(ran=61.0), recovered(first_step=1.0)], furthest_step=4711))
+    told = lines.index("          the recovery failed: it ran for 61.0 s, in which not all ranks made a step")
+    assert lines[told + 1] == HINT
+    assert HINT not in text(with_status(history=[recovered(first_step=1.0), recovered(ran=61.0)], furthest_step=4711))
+
+
+def test_a_gang_that_failed_says_where_to_read_on() -> None:
+    at = "2026-11-21T06:09:00Z"
+    ended = Condition(type="Failed", status="True", reason="FatalExit", message="no more", last_transition_time=at)
+    assert HINT in text(gang(RUNS, ended))
+    assert HINT in text(msgspec.structs.replace(gang(ended), status=GangStatus(conditions=[ended])))  # before it ran
+    assert HINT not in text(gang(RUNS))
+
+
+def test_an_open_breaker_is_told_once() -> None:
+    latch = Latch(since="2026-11-21T06:00:00Z", message="the breaker is open: … kubectl patch …", resets=0)
+    at = "2026-11-21T06:00:00Z"
+    held = Condition(type="Held", status="True", reason="BreakerOpen", message=latch.message, last_transition_time=at)
+    lines = text(with_status(breaker=latch, conditions=[RUNS, held]))
+    told = lines.index("Breaker:  opened 10m ago")
+    assert lines[told + 1] == "          the breaker is open: … kubectl patch …"
+    assert starting(lines, "Held") == []
+    assert HINT in lines
+    other = msgspec.structs.replace(held, message="rank 3: no node has room for the pod")
+    assert starting(text(with_status(breaker=latch, conditions=[RUNS, other])), "Held") != []
+
+
+def test_a_gang_whose_pods_were_all_made_anew() -> None:
+    anew = msgspec.structs.replace(recovered(), rung="RecreateGang")
+    told = "Last:     attempt 4: rank 3 exited 139 (SIGSEGV); all ranks recreated, released after 4.7 s"
+    assert starting(text(with_status(history=[anew])), "Last") == [told]

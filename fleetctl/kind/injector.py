@@ -9,6 +9,7 @@ Add a fault: write its type in faults.py, its function here, list it in _DO.
 import asyncio
 import json
 import random
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ Tell = Callable[[Event], None]
 
 CUT = "INPUT -i eth0", "OUTPUT -o eth0", "FORWARD -i eth0", "FORWARD -o eth0"
 CALM_S = 0.2
+PROGRESS_VOLUME = "/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/fleetctl-progress"
+"""Where a node keeps it."""
 NO_IMAGE = "nowhere.invalid/none:none"
 POLICY_S = 3.0
 """How long the API server may take to know a new admission policy."""
@@ -140,7 +143,9 @@ class Injector:
         by_force = isinstance(fault, f.PodDeleted) and fault.force
         if away or by_force:
             self.fenced |= {pod["metadata"]["uid"] for pod in hit.values()}
-        if isinstance(fault, f.NodeFault | f.PodEvicted | f.PeopleFault) and not isinstance(fault, f.KubeletStopped):
+        if isinstance(fault, f.NodeFault | f.PodEvicted | f.HardwareReport | f.PeopleFault) and not isinstance(
+            fault, f.KubeletStopped
+        ):
             self.moved |= set(hit)
         if isinstance(fault, f.GangDeleted | f.GangCreatedAgain | f.GangEdited):
             self.moved |= set(range(self.scenario.world.gang.ranks))
@@ -248,8 +253,24 @@ class Injector:
         return undo
 
     async def trainer_hangs(self, fault: f.TrainerHangs, pods: dict[int, Object]) -> Undo:
+        """Trainers here only count. If they tell their steps, the others have begun the next, and wait in it."""
         await self._to_trainers(pods, "STOP")
-        return lambda: self._to_trainers(pods, "CONT")
+        tells = self.scenario.world.trainer.reports_steps
+        others = {rank: pod for rank, pod in self._pods().items() if tells and rank not in pods}
+        self._order(others, "wait")
+
+        async def undo() -> None:
+            await self._to_trainers(pods, "CONT")
+            self._order(others, "go")
+
+        return undo
+
+    async def hardware_report(self, fault: f.HardwareReport, pods: dict[int, Object]) -> Undo:
+        line = shlex.quote(f"{fault.code} {fault.device} {fault.text}".rstrip())
+        for pod in pods.values():
+            file = PROGRESS_VOLUME.format(uid=pod["metadata"]["uid"]) + "/hardware"
+            await self.cluster.on_node(pod["spec"]["nodeName"], f'echo "$(date +%s.%N)" {line} >>{file}')
+        return None
 
     async def image_pull_fails(self, fault: f.ImagePullFails, pods: dict[int, Object]) -> Undo:
         """An admission policy gives new pods of these ranks an image that nobody has."""
@@ -538,6 +559,7 @@ _DO: dict[type[f.Fault], Callable[[Injector, Any, Any], Awaitable[Undo]]] = {
     f.OutOfMemory: Injector.out_of_memory,
     f.CrashLoop: Injector.crash_loop,
     f.TrainerHangs: Injector.trainer_hangs,
+    f.HardwareReport: Injector.hardware_report,
     f.ImagePullFails: Injector.image_pull_fails,
     f.PodEvicted: Injector.pod_evicted,
     f.AgentExits: Injector.agent_exits,

@@ -9,13 +9,15 @@ node.
 /records/alive-<n>    its time of change is when the trainer of attempt n last ran, to 50 ms
 /records/deaths       a JSON line for every death on command: {"rank", "at"}
 /records/finished     a JSON line when it had run for as long as it should: {"rank", "at"}
-/records/command      what to do now: "exit 3", "crash" (SIGSEGV), "eat" (memory, until killed), "ignore"; taken once
+/records/command      what to do now: "exit 3", "crash" (SIGSEGV), "eat" (memory, until killed), "ignore"; taken once.
+                      "wait": count one step more and then none, as if another rank hung in it; "go": go on
 
 In the environment:
 
 RUNS_FOR              seconds from its start after which it exits 0; for ever without
 STEPS                 whether it counts steps, 20 a second, into the file $FLEETCTL_PROGRESS_FILE
-STEP_S                seconds a step takes instead; there are never more than 20 a second
+STEP_S                seconds a step takes instead; there are never more than 20 a second. The count is that of the
+                      clock, which all nodes share: ranks are in lockstep, and nothing is lost in a restart
 """
 
 import ctypes
@@ -28,15 +30,23 @@ import time
 rank = int(os.environ["FLEETCTL_RANK"])
 began = time.monotonic()
 runs_for = float(os.environ.get("RUNS_FOR", "inf"))
-steps = 0
 step_s = float(os.environ.get("STEP_S", "0"))
-next_step = began + step_s
+steps = int(time.time() / step_s) if step_s else 0
+waits = False
 progress_file = os.environ.get("FLEETCTL_PROGRESS_FILE") if os.environ.get("STEPS") else None
 
 
 def record(file: str, **what: object) -> None:
     with open(f"/records/{file}", "a") as lines:
         lines.write(json.dumps({"rank": rank, "at": time.time(), **what}) + "\n")
+
+
+def count(made: int) -> None:
+    global steps
+    steps = made
+    if progress_file:
+        with open(progress_file, "w") as file:
+            file.write(str(steps))
 
 
 if os.environ.get("IGNORE_SIGTERM"):
@@ -55,11 +65,9 @@ pending = habit if broken_rank == str(rank) else ""
 while True:
     os.utime(alive)
     now = time.monotonic()
-    if progress_file and now >= next_step:
-        steps += 1
-        next_step = now + step_s
-        with open(progress_file, "w") as file:
-            file.write(str(steps))
+    made = int(time.time() / step_s) if step_s else steps + 1
+    if made > steps and not waits:
+        count(made)
     if now >= began + runs_for:
         record("finished")
         sys.exit(0)
@@ -69,6 +77,10 @@ while True:
         os.remove("/records/command")
     except FileNotFoundError:
         time.sleep(0.05)
+    if pending in ("wait", "go"):
+        waits, pending = pending == "wait", ""
+        if waits:
+            count(steps + 1)
     if pending in ("", "ignore"):
         continue
     verb, _, argument = pending.partition(" ")

@@ -31,6 +31,8 @@ MANY = 128
 """Gangs of so many ranks have few faults, of the quick kinds."""
 WITHIN_S, QUIET_S = 900.0, 12.0
 
+REPORTED = ("xid-79", "xid-48", "xid-31", "xid-13", "xid-45", "xid-999")
+CONDITIONS = ("KernelDeadlock", "ReadonlyFilesystem", "GpuUnhealthy", "SomebodyWasHere")
 LEAVING = ("karpenter.sh/disrupted", "cloud.google.com/impending-node-termination")
 
 
@@ -83,6 +85,9 @@ _KINDS: tuple[_Kind, ...] = (
     _Kind(lambda rng: f.OutOfMemory(container=rng.choice(("trainer", "trainer", "agent")))),
     _Kind(lambda rng: f.CrashLoop(after=rng.uniform(0.0, 3.0)), lasts=(3.0, 15.0), quick=False),
     _Kind(_fixed(f.TrainerHangs()), lasts=_SOME),
+    _Kind(lambda rng: f.TrainerSlow(factor=rng.uniform(1.1, 3.0)), lasts=_LONG),
+    _Kind(lambda rng: f.HardwareReport(code=rng.choice(REPORTED), device=f"GPU-{rng.randrange(8)}")),
+    _Kind(_fixed(f.DeviceUnhealthy()), lasts=_LONG),
     _Kind(_fixed(f.ImagePullFails()), lasts=_LONG),
     _Kind(_fixed(f.ContainerNeverReturns()), lasts=_LONG, quick=False),
     _Kind(
@@ -118,6 +123,7 @@ _KINDS: tuple[_Kind, ...] = (
         ),
         lasts=_LONG,
     ),
+    _Kind(lambda rng: f.NodeCondition(type=rng.choice(CONDITIONS)), lasts=_LONG),
     _Kind(_fixed(f.NodeDeleted())),
     _Kind(_fixed(f.NoCapacity()), lasts=_SOME),
     _Kind(lambda rng: f.ControllerCrash(restart_after=rng.uniform(0.2, 8.0))),
@@ -163,6 +169,8 @@ _EDITS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({"recovery": {"inPlaceDeadlineSeconds": 5}}, {"recovery": {"inPlaceDeadlineSeconds": 60}}),
 )
 """What somebody edits, and edits back."""
+_ACCUSES = (f.AgentNeverStarts, f.ContainerNeverReturns, f.HardwareReport, f.DeviceUnhealthy)
+"""Faults of ranks for which their nodes may be judged bad."""
 _LOST = (f.NodeKilled, f.NodePowerLoss, f.NodeDeleted)
 
 
@@ -191,6 +199,7 @@ def campaign(seed: int, ranks: int | None = None) -> Scenario:
             "inPlaceDeadlineSeconds": rng.choice((20, 40, 90)),
             "recreateDeadlineSeconds": rng.choice((90, 300)),
             "unhealthyCeiling": "100%" if storm.accuses_nodes() else rng.choice(("20%", "50%")),
+            "breaker": {"nodes": "100%"},  # a storm on a small gang looks like a broken health check
             "budgets": {"application": {"restarts": 1000, "withoutProgress": 1000}, "node": {"restarts": 1000}},
         },
         timeline=tuple(storm.steps),
@@ -255,10 +264,7 @@ class _Storm:
 
     def accuses_nodes(self) -> bool:
         """Whether nodes may be judged bad: for good, if it is their agents that never start."""
-        return any(
-            type(s.fault).family == "node" or isinstance(s.fault, f.AgentNeverStarts | f.ContainerNeverReturns)
-            for s in self.steps
-        )
+        return any(type(s.fault).family == "node" or isinstance(s.fault, _ACCUSES) for s in self.steps)
 
     def _begin_recoveries(self, *, few: bool, steady: bool) -> None:
         rng = self.rng

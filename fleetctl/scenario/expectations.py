@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from fleetctl.gang.state import ranges
-from fleetctl.scenario.facts import CONTROLLER, Crew, conditions_of, holds, rank_of, record_of
+from fleetctl.scenario.facts import CONTROLLER, Crew, conditions_of, holds, rank_of, record_of, recoveries_of
 from fleetctl.scenario.figures import Number, number_text
-from fleetctl.scenario.model import Bound, Condition, End, Scenario, Sometime
+from fleetctl.scenario.model import Bound, Condition, End, Scenario, Sometime, WantedCause
 from fleetctl.sim.journal import Event, Faulted, Object, Wrote
 
 ENDS: dict[str, Condition] = {"completed": "Completed", "failed": "Failed", "held": "Held", "suspended": "Suspended"}
@@ -62,6 +62,7 @@ class Expectations:
             if wanted not in self._sometime:
                 told = f' with "{wanted.message}" in its message' if wanted.message else ""
                 unmet.append(f"expected {wanted.condition} sometime{told}; it never was{self._now(wanted.condition)}")
+        unmet += self._causes_unmet()
         unmet += self._pods_unmet()
         for name, bound in expect.figures.items():
             value = figures[name]
@@ -143,6 +144,16 @@ class Expectations:
             f"expected {quiet_s:g} s of quiet at the end ({at:.1f} s); the last write was at {self._last_write:.1f} s"
         ]
 
+    def _causes_unmet(self) -> list[str]:
+        """Those that are not there, or not after those before them."""
+        causes = recoveries_of(self._gang)
+        left, unmet = iter(causes), []
+        for wanted in self._expect.causes:
+            if not any(_is(wanted, cause) for cause in left):
+                told = ", ".join(f"{c['rule']} (rank {c.get('rank')}, {c['scope']})" for c in causes) or "none"
+                unmet.append(f"expected a recovery with cause {_cause_text(wanted)}; the causes were: {told}")
+        return unmet
+
     def _pods_unmet(self) -> list[str]:
         expect = self._expect
         unmet = []
@@ -190,6 +201,19 @@ def bound_text(bound: Bound) -> str:
     return f"at least {number_text(bound.min)}" + (
         f", at most {number_text(bound.max)}" if bound.max is not None else ""
     )
+
+
+def _is(wanted: WantedCause, cause: Object) -> bool:
+    return (
+        cause["rule"] == wanted.rule
+        and wanted.scope in (None, cause["scope"])
+        and wanted.rank in (None, cause.get("rank"))
+    )
+
+
+def _cause_text(wanted: WantedCause) -> str:
+    of = "" if wanted.rank is None else f" of rank {wanted.rank}"
+    return f"{wanted.rule}{of}" + (f" ({wanted.scope})" if wanted.scope else "")
 
 
 def _end_text(end: End) -> str:

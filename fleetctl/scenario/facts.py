@@ -35,6 +35,16 @@ def record_of(gang: Object | None) -> Object:
     return ((gang or {}).get("status") or {}).get("attempt") or {}
 
 
+def recoveries_of(gang: Object | None) -> list[Object]:
+    """The causes of its recoveries, the first one first; of the one that is under way, too."""
+    status = (gang or {}).get("status") or {}
+    record = record_of(gang)
+    causes = [each["cause"] for each in reversed(status.get("history") or ())]
+    if record.get("target", 0) > record.get("released", 0) and "cause" in record:
+        causes.append(record["cause"])
+    return [cause for cause in causes if cause["scope"] not in ("Start", "Resume")]
+
+
 def conditions_of(gang: Object | None) -> dict[str, Object]:
     """By type."""
     return {c["type"]: c for c in ((gang or {}).get("status") or {}).get("conditions") or ()}

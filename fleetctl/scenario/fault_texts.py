@@ -39,6 +39,11 @@ _TEXT: dict[type[f.Fault], Callable[[Any, str], str]] = {
     f.OutOfMemory: lambda fault, who: f"{who}: the {fault.container} meets its memory limit (OOMKilled)",
     f.CrashLoop: lambda fault, who: f"{who}: every trainer exits {fault.exit_code} after {seconds_text(fault.after)}",
     f.TrainerHangs: lambda fault, who: f"{who}: the trainer hangs",
+    f.TrainerSlow: lambda fault, who: f"{who}: the trainer's own work takes {fault.factor:g} times as long",
+    f.HardwareReport: lambda fault, who: (
+        f"{who}: {fault.code} on {fault.device} is reported" + (f" ({fault.text})" if fault.text else "")
+    ),
+    f.DeviceUnhealthy: lambda fault, who: f"{who}: the kubelet calls {fault.device} unhealthy",
     f.ImagePullFails: lambda fault, who: f"{who}: the image of new pods cannot be pulled",
     f.ContainerNeverReturns: lambda fault, who: f"{who}: a restart in place would never be completed",
     f.PodEvicted: lambda fault, who: f"{who}: the pod is evicted ({fault.reason})",
@@ -59,6 +64,7 @@ _TEXT: dict[type[f.Fault], Callable[[Any, str], str]] = {
     f.KubeletSlow: lambda fault, who: f"{who}: the kubelet's statuses are {seconds_text(fault.lag)} late",
     f.KubeletForgets: lambda fault, who: f"{who}: the kubelet posts an old status again",
     f.NodeTainted: lambda fault, who: f"{who}: tainted {fault.key}:{fault.effect}",
+    f.NodeCondition: lambda fault, who: f"{who}: its condition {fault.type} becomes True",
     f.NodeDeleted: lambda fault, who: f"{who}: the Node object is deleted",
     f.NoCapacity: lambda fault, who: "all nodes are cordoned",
     f.ControllerCrash: lambda fault, who: (

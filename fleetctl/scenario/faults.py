@@ -110,6 +110,33 @@ class TrainerHangs(PodFault, frozen=True):
     lasts = True
 
 
+class TrainerSlow(PodFault, frozen=True):
+    """The trainer's own work takes so many times as long; all wait for it in each step."""
+
+    name = "trainer_slow"
+    lasts = True
+    backends = SIM
+    factor: Annotated[float, Meta(gt=1)] = 1.5
+
+
+class HardwareReport(PodFault, frozen=True):
+    """A health check of the node writes this line about a device to the pod's volume."""
+
+    name = "hardware_report"
+    code: Annotated[str, Meta(pattern=r"^\S+$", max_length=63)] = "xid-79"
+    device: Annotated[str, Meta(pattern=r"^\S+$", max_length=63)] = "GPU-0"
+    text: Annotated[str, Meta(max_length=200)] = ""
+
+
+class DeviceUnhealthy(PodFault, frozen=True):
+    """The kubelet calls a device of the trainer's unhealthy."""
+
+    name = "device_unhealthy"
+    lasts = True
+    backends = SIM
+    device: Annotated[str, Meta(min_length=1, max_length=63)] = "GPU-0"
+
+
 class ImagePullFails(PodFault, frozen=True):
     """Pods of these ranks that are created from now on cannot pull their image."""
 
@@ -273,6 +300,15 @@ class NodeTainted(NodeFault, frozen=True):
     lasts = True
     key: Annotated[str, Meta(min_length=1, max_length=253)]
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+
+
+class NodeCondition(NodeFault, frozen=True):
+    """Somebody, such as node-problem-detector, sets a condition of the node to True; in the end to False."""
+
+    name = "node_condition"
+    lasts = True
+    backends = SIM
+    type: Annotated[str, Meta(pattern="^[A-Za-z][-A-Za-z0-9_./]*$", max_length=253)]
 
 
 class NodeDeleted(NodeFault, frozen=True):
@@ -561,6 +597,9 @@ FAULTS: dict[str, type[Fault]] = {
         OutOfMemory,
         CrashLoop,
         TrainerHangs,
+        TrainerSlow,
+        HardwareReport,
+        DeviceUnhealthy,
         ImagePullFails,
         ContainerNeverReturns,
         PodEvicted,
@@ -579,6 +618,7 @@ FAULTS: dict[str, type[Fault]] = {
         KubeletSlow,
         KubeletForgets,
         NodeTainted,
+        NodeCondition,
         NodeDeleted,
         NoCapacity,
         ControllerCrash,

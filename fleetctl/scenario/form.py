@@ -4,7 +4,7 @@ The loader, the JSON Schema and the tables of the reference are all made from th
 keys mean together; that is checked in `load.py`.
 """
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -140,6 +140,15 @@ class Sometime(Expectation, frozen=True):
     message: str = ""
 
 
+class Cause(Expectation, frozen=True):
+    """A recovery had this cause, as the gang's record tells it. May be there more than once: in their order."""
+
+    name = "cause"
+    rule: Annotated[str, Meta(min_length=1, description="id of the rule: node-dead, fatal-signal, user-rule-1")]
+    scope: Annotated[Literal["Container", "Node", "Unknown"] | None, Meta(description="default: any")] = None
+    rank: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="the rank that is named; default: any")] = None
+
+
 class SamePods(Expectation, frozen=True):
     """These ranks had one pod only, all along."""
 
@@ -178,7 +187,7 @@ Figures = msgspec.defstruct(
 
 EXPECTATIONS: dict[str, type[Struct]] = {
     **{kind.name: kind for kind in (Running, Completed, Failed, Held, Suspended, Gone)},
-    **{kind.name: kind for kind in (Quiet, Never, Sometime, SamePods, NewPods)},
+    **{kind.name: kind for kind in (Quiet, Never, Sometime, Cause, SamePods, NewPods)},
     "figures": Figures,
     NotJudged.name: NotJudged,
 }

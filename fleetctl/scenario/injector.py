@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+from fleetctl.rendezvous.messages import Hardware
 from fleetctl.scenario import fault_texts
 from fleetctl.scenario import faults as f
 from fleetctl.scenario.model import Scenario, Select, Step
@@ -164,6 +165,28 @@ class Injector:
             self.world.hang_trainer(pod)
         return lambda: _each(pods, self.world.wake_trainer)
 
+    def trainer_slow(self, fault: f.TrainerSlow, ranks: tuple[int, ...]) -> Undo:
+        training = self.world.training[self.gang]
+        for rank in ranks:
+            training.slows(rank, fault.factor)
+        return lambda: _each(ranks, lambda rank: training.slows(rank, 1.0))
+
+    def hardware_report(self, fault: f.HardwareReport, ranks: tuple[int, ...]) -> Undo:
+        report = Hardware(fault.code, fault.device, fault.text, self.world.unix_time())
+        for kubelet, pod in self._pods(ranks):
+            kubelet.device_reported(pod, report)
+        return None
+
+    def device_unhealthy(self, fault: f.DeviceUnhealthy, ranks: tuple[int, ...]) -> Undo:
+        hit = list(self._pods(ranks))
+
+        def say(*, healthy: bool) -> None:
+            for kubelet, pod in hit:
+                kubelet.device_health(pod, fault.device, healthy=healthy)
+
+        say(healthy=False)
+        return lambda: say(healthy=True)
+
     def _trouble(self, name: str, ranks: tuple[int, ...], how: object = True) -> Undo:
         for rank in ranks:
             self.world.troubles.begin(name, rank, how)
@@ -273,6 +296,12 @@ class Injector:
         for name in names:
             self.world.taint(name, fault.key, fault.effect)
         return lambda: _each(names, lambda name: self.world.untaint(name, fault.key))
+
+    def node_condition(self, fault: f.NodeCondition, numbers: tuple[int, ...]) -> Undo:
+        names = self._nodes(numbers)
+        for name in names:
+            self.world.set_condition(name, fault.type, "True")
+        return lambda: _each(names, lambda name: self.world.set_condition(name, fault.type, "False"))
 
     def node_deleted(self, fault: f.NodeDeleted, numbers: tuple[int, ...]) -> Undo:
         for name in self._nodes(numbers):
@@ -444,7 +473,7 @@ def _each(items: Any, function: Callable[[Any], object]) -> None:
 
 def _fences(fault: f.Fault) -> bool:
     """Whether what runs on the node may go on although it was deleted."""
-    return isinstance(fault, f.NodeFault) and not isinstance(fault, f.NodeTainted | f.NoCapacity)
+    return isinstance(fault, f.NodeFault) and not isinstance(fault, f.NodeTainted | f.NodeCondition | f.NoCapacity)
 
 
 _TROUBLES: dict[type[f.Fault], Callable[[World, Any], troubles.Trouble]] = {
@@ -475,6 +504,9 @@ _DO: dict[type[f.Fault], Callable[[Injector, Any, tuple[int, ...]], Undo]] = {
     f.OutOfMemory: Injector.out_of_memory,
     f.CrashLoop: Injector.crash_loop,
     f.TrainerHangs: Injector.trainer_hangs,
+    f.TrainerSlow: Injector.trainer_slow,
+    f.HardwareReport: Injector.hardware_report,
+    f.DeviceUnhealthy: Injector.device_unhealthy,
     f.ImagePullFails: lambda self, fault, ranks: self._trouble(fault.name, ranks),
     f.ContainerNeverReturns: lambda self, fault, ranks: self._trouble(fault.name, ranks),
     f.PodEvicted: Injector.pod_evicted,
@@ -493,6 +525,7 @@ _DO: dict[type[f.Fault], Callable[[Injector, Any, tuple[int, ...]], Undo]] = {
     f.KubeletSlow: Injector.kubelet_slow,
     f.KubeletForgets: Injector.kubelet_forgets,
     f.NodeTainted: Injector.node_tainted,
+    f.NodeCondition: Injector.node_condition,
     f.NodeDeleted: Injector.node_deleted,
     f.NoCapacity: Injector.no_capacity,
     f.ControllerCrash: Injector.controller_crash,

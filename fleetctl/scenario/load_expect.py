@@ -14,7 +14,7 @@ from fleetctl.scenario import form
 from fleetctl.scenario.durations import indices_text
 from fleetctl.scenario.faults import ContainerExit, CrashLoop, GangDeleted, GangEdited
 from fleetctl.scenario.load_timeline import Sizes, all_that_exist
-from fleetctl.scenario.model import Bound, End, Expect, NotJudged, Sometime, Step, World
+from fleetctl.scenario.model import Bound, End, Expect, NotJudged, Sometime, Step, WantedCause, World
 from fleetctl.scenario.reader import Keys, Reader, any_of, line_of
 
 ONCE = ("quiet", "same_pods", "new_pods")
@@ -57,6 +57,7 @@ def read_expect(
         quiet_s=next((each.values["lasts"] for each in found["quiet"]), 0.0),
         never=tuple(each.values["condition"] for each in found["never"]),
         sometime=tuple(Sometime(**each.values) for each in found["sometime"]),
+        causes=tuple(WantedCause(**each.values) for each in found["cause"]),
         same_pods=same or (),
         new_pods=new,
         figures=figures,

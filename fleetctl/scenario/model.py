@@ -18,7 +18,7 @@ from fleetctl.scenario.faults import Backend, Fault
 
 VERSION = 1
 
-Condition = Literal["Accepted", "Running", "Recovering", "Held", "Suspended", "Completed", "Failed"]
+Condition = Literal["Accepted", "Running", "Recovering", "Held", "Straggling", "Suspended", "Completed", "Failed"]
 EndKind = Literal["running", "completed", "failed", "held", "suspended", "gone"]
 WhenKind = Literal[
     "target",
@@ -216,6 +216,14 @@ class NotJudged(Struct, frozen=True, kw_only=True):
     because: str
 
 
+class WantedCause(Struct, frozen=True, kw_only=True):
+    """Of a recovery; None: any."""
+
+    rule: str
+    scope: str | None = None
+    rank: int | None = None
+
+
 class Expect(Struct, frozen=True, kw_only=True):
     """How it must end, and what must hold on the way.
 
@@ -227,6 +235,7 @@ class Expect(Struct, frozen=True, kw_only=True):
     quiet_s: Seconds = 0.0
     never: tuple[Condition, ...] = ()
     sometime: tuple[Sometime, ...] = ()
+    causes: tuple[WantedCause, ...] = ()
     same_pods: tuple[int, ...] = ()
     new_pods: tuple[int, ...] | None = None
     figures: dict[str, Bound] = field(default_factory=dict)

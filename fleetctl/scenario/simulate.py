@@ -186,6 +186,7 @@ def _world(scenario: Scenario, seed: int, *, over_http: bool) -> sim.World:
         seed,
         nodes=wanted.nodes,
         ranks_per_node=wanted.ranks_per_node,
+        nodes_per_rack=wanted.nodes_per_rack,
         controllers=wanted.controllers,
         latency=sim.Latency(**ranges),
         trainer=sim.Trainer(

@@ -12,7 +12,7 @@ from fleetctl.agent.gate import Gate
 from fleetctl.agent.machine import Action, Machine
 from fleetctl.agent.session import Agent
 from fleetctl.gang.pods import PROBE_PORT
-from fleetctl.rendezvous.messages import LINE_LIMIT, Message, Ping, Prove, Release, Reset
+from fleetctl.rendezvous.messages import LINE_LIMIT, Beat, Message, Ping, Prove, Release, Reset
 from fleetctl.sim.containers import LocalPod
 from fleetctl.sim.journal import AgentHeard, Journal
 from fleetctl.sim.network import Network
@@ -41,7 +41,7 @@ async def run_agent(
     now: Callable[[], float],
     rng: random.Random,
     read_token: Callable[[], str],
-    read_step: Callable[[], int | None],
+    read_progress: Callable[[], Beat],
     controllers: Callable[[], list[tuple[str, int]]],
     coordinator_ip: Callable[[], str],
     deaf: Callable[[], bool],
@@ -83,9 +83,10 @@ async def run_agent(
             f"{pod.key[0]}/{environment['FLEETCTL_COORDINATOR_POD']}",
             dial_coordinator,
         ),
-        read_step=read_step,
+        read_progress=read_progress,
+        read_hardware=lambda: pod.volume.hardware,
     )
-    pod.stop_agent = agent.stop
+    pod.stop_agent, pod.tell_hardware = agent.stop, agent.tell_hardware
     server = await asyncio.start_server(gate.serve, pod.ip, PROBE_PORT)
     try:
         return await agent.run()

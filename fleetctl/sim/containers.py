@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 from fleetctl.agent.files import Memory
 from fleetctl.gang.pods import AGENT, LABEL_GANG, LABEL_RANK, LIFE
-from fleetctl.rendezvous.messages import Promised
+from fleetctl.rendezvous.messages import HARDWARE_KEPT, Hardware, Promised
 from fleetctl.sim.journal import Key, Object
+
+DEVICES = "nvidia.com/gpu"
 
 
 class Volume:
-    """The agent's directory and the one it shares with the trainer: the same facts as agent/files.py keeps."""
+    """The agent's directory and those it shares with the trainer: the facts that agent/files.py keeps, and those that
+    agent/hardware.py reads."""
 
     def __init__(self) -> None:
         self.life_id = ""
@@ -24,11 +27,16 @@ class Volume:
         """What the trainer reads."""
         self.ticket = ""
         """Of the last promise, whoever made it."""
+        self.hardware: tuple[Hardware, ...] = ()
+        """What was reported of the node's devices."""
         self._promise: tuple[str, Promised] | None = None
         self._released: tuple[str, int] | None = None
 
     def begin_life(self, life_id: str, at: float) -> None:
         self.life_id, self.started_at = life_id, at
+
+    def report(self, hardware: Hardware) -> None:
+        self.hardware = (*self.hardware, hardware)[-HARDWARE_KEPT:]
 
     def load(self) -> Memory:
         promise, released = self._promise, self._released
@@ -63,6 +71,8 @@ class Container:
     restarts: int = 0
     started: bool = False
     last: Object | None = None
+    unhealthy: tuple[str, ...] = ()
+    """Devices of it (GPU-3) that the kubelet calls so."""
 
     def asks_for_restart_of_all(self) -> bool:
         """Whether its rules answer its exit code with RestartAllContainers."""
@@ -109,6 +119,9 @@ class Container:
             out["started"] = True
         if self.last:
             out["lastState"] = self.last
+        if self.unhealthy:
+            devices = [{"resourceID": device, "health": "Unhealthy"} for device in self.unhealthy]
+            out["allocatedResourcesStatus"] = [{"name": DEVICES, "resources": devices}]
         return out
 
 
@@ -139,6 +152,7 @@ class LocalPod:
         self.environment = {e["name"]: e.get("value", "") for e in agents[0]["env"]} if agents else {}
         self.agent_process: Any = None
         self.stop_agent: Callable[[], None] = lambda: None
+        self.tell_hardware: Callable[[], None] = lambda: None
 
     @property
     def trainer(self) -> Container:

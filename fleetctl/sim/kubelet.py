@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from fleetctl.gang.pods import PROBE_PORT
+from fleetctl.rendezvous.messages import Hardware
 from fleetctl.sim.agents import run_agent
 from fleetctl.sim.containers import Container, LocalPod, Volume
 from fleetctl.sim.journal import Object, Restarting, TrainerEnded, TrainerStarted
@@ -30,6 +31,8 @@ KILL_S = 2.0
 NOTICES_S = (0.1, 0.9)
 """How long it takes a kubelet to see that a container has ended."""
 PROBE_EVERY_S, PROBE_WITHIN_S = 1.0, 30.0
+LOOKS_AT_HARDWARE_S = (0.0, 1.0)
+"""How long an agent takes to see a new report: it looks once a second."""
 
 Why = Literal["itself", "restart", "pod", "node"]
 
@@ -227,7 +230,7 @@ class Kubelet:
                 now=world.now,
                 rng=self._rng,
                 read_token=lambda: world.tokens.token(pod.key, pod.uid),
-                read_step=lambda: world.step_of(pod),
+                read_progress=lambda: world.progress_of(pod),
                 controllers=world.rendezvous_addresses,
                 coordinator_ip=lambda: world.coordinator_ip(pod),
                 deaf=lambda: bool(world.troubles.applies("agent_told_nothing", pod.rank)),
@@ -404,6 +407,22 @@ class Kubelet:
         world.trainer_ended(pod)
 
     # What befalls the machine
+
+    def device_reported(self, pod: LocalPod, report: Hardware) -> None:
+        """Something on the node writes that to the pod's volume; its agent sees it the next time it looks there."""
+        pod.volume.report(report)
+        if pod.agent_process is not None and pod.agent.state == "running":
+            self._loop.spawn(pod.agent_process, self._see_hardware(pod))
+
+    async def _see_hardware(self, pod: LocalPod) -> None:
+        await self._pause(LOOKS_AT_HARDWARE_S)
+        pod.tell_hardware()
+
+    def device_health(self, pod: LocalPod, device: str, *, healthy: bool) -> None:
+        """That device of the trainer's begins or ceases to be unhealthy."""
+        others = tuple(each for each in pod.trainer.unhealthy if each != device)
+        pod.trainer.unhealthy = others if healthy else (*others, device)
+        self._post(pod)
 
     def lose_everything(self) -> None:
         """All processes of this node are gone."""

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from fleetctl.rendezvous.messages import Beat
 from fleetctl.sim.apiserver import ApiServer
 from fleetctl.sim.containers import LocalPod
 from fleetctl.sim.controllers import EPOCH, NAMESPACE, PORT, ControllerProcess, VirtualClock
@@ -29,6 +30,8 @@ from fleetctl.stamps import rfc3339, rfc3339_micro
 Range = tuple[float, float]
 FEATURE = "RestartAllContainersOnContainerExits"
 GANGS = "gangs"
+RACK = "topology.kubernetes.io/rack"
+NO_PROGRESS = Beat()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ class Troubles:
 
 
 class World:
-    """A cluster of `nodes` nodes with room for `ranks_per_node` pods each.
+    """A cluster of `nodes` nodes with room for `ranks_per_node` pods each, so many of them in a rack.
 
     `over_http`: the controllers reach the API server through the real HTTP library, over connections in memory; a run
     takes longer then, and nothing else should differ.
@@ -84,6 +87,7 @@ class World:
         *,
         nodes: int,
         ranks_per_node: int,
+        nodes_per_rack: int = 8,
         controllers: int = 1,
         latency: Latency | None = None,
         trainer: Trainer | None = None,
@@ -92,6 +96,7 @@ class World:
         self.seed = seed
         self._streams: dict[str, random.Random] = {}
         self.ranks_per_node = ranks_per_node
+        self.nodes_per_rack = nodes_per_rack
         self.over_http = over_http
         self.latency = latency or Latency()
         self.trainer = trainer or Trainer()
@@ -145,17 +150,18 @@ class World:
 
     async def begin(self) -> None:
         """Nodes, kubelets, the control plane's loops and the controllers."""
-        for name in self.node_names:
-            self._create_node(name)
+        for number, name in enumerate(self.node_names):
+            self._create_node(name, rack=number // self.nodes_per_rack)
             self.kubelets[name].start()
         for work in (self._scheduler.run(), self._collector.run(), collect_pods(self), watch_leases(self)):
             self.loop.spawn(None, work)
         for controller in self.controllers:
             controller.start()
 
-    def _create_node(self, name: str) -> None:
-        status = {"conditions": [self._ready("True")], "declaredFeatures": [FEATURE]}
-        self.api.create(f"kubelet/{name}", "nodes", {"metadata": {"name": name}, "spec": {}, "status": status})
+    def _create_node(self, name: str, rack: int) -> None:
+        meta = {"name": name, "labels": {RACK: f"rack-{rack}"}}
+        status = {"conditions": [self._condition("Ready", "True")], "declaredFeatures": [FEATURE]}
+        self.api.create(f"kubelet/{name}", "nodes", {"metadata": meta, "spec": {}, "status": status})
         lease = {"metadata": {"name": name, "namespace": LEASES}, "spec": {"holderIdentity": name}}
         self.api.create(f"kubelet/{name}", "leases", lease)
 
@@ -236,11 +242,11 @@ class World:
         if pod.gang in self.training:
             self.training[pod.gang].ended(pod.uid)
 
-    def step_of(self, pod: LocalPod) -> int | None:
-        """What the trainer of that pod wrote last of its progress."""
-        if self.trainer.reports_steps and pod.trains and pod.gang in self.training:
-            return self.training[pod.gang].step
-        return None
+    def progress_of(self, pod: LocalPod) -> Beat:
+        """What the trainer of that pod wrote last of its progress, as its agent tells it."""
+        training = self.training.get(pod.gang) if self.trainer.reports_steps and pod.trains else None
+        step = training.step_of(pod.uid) if training else None
+        return Beat(step, training.work_s(pod.rank)) if training and step is not None else NO_PROGRESS
 
     # The API server, for those inside the cluster
 
@@ -282,23 +288,26 @@ class World:
 
     def mark_node(self, name: str, *, ready: bool) -> None:
         """Say of a node whether its kubelet reports."""
-        wanted = "True" if ready else "Unknown"
-        node = self.api.get("nodes", "", name)
-        if node is None or any(c["type"] == "Ready" and c["status"] == wanted for c in node["status"]["conditions"]):
+        if not self.set_condition(name, "Ready", "True" if ready else "Unknown", actor="node-lifecycle"):
             return
-        condition = self._ready(wanted)
-        self.api.update(
-            "node-lifecycle",
-            "nodes",
-            "",
-            name,
-            lambda there: {**there, "status": {**there["status"], "conditions": [condition]}},
-            subresource="status",
-        )
         if ready:
             self.untaint(name, UNREACHABLE, actor="node-lifecycle")
         else:
             self.taint(name, UNREACHABLE, "NoSchedule", actor="node-lifecycle")
+
+    def set_condition(self, name: str, kind: str, status: str, *, actor: str = "somebody") -> bool:
+        """Set a condition of the node. Whether it was another before, and there is such a node."""
+        node = self.api.get("nodes", "", name)
+        if node is None or any(c["type"] == kind and c["status"] == status for c in node["status"]["conditions"]):
+            return False
+        condition = self._condition(kind, status)
+
+        def change(there: Object) -> Object:
+            others = [c for c in there["status"]["conditions"] if c["type"] != kind]
+            return {**there, "status": {**there["status"], "conditions": [*others, condition]}}
+
+        self.api.update(actor, "nodes", "", name, change, subresource="status")
+        return True
 
     def taint(self, name: str, key: str, effect: str, *, actor: str = "somebody") -> None:
         def change(node: Object) -> Object:
@@ -319,8 +328,8 @@ class World:
             "somebody", "nodes", "", name, lambda n: {**n, "spec": {**n["spec"], "unschedulable": cordoned}}
         )
 
-    def _ready(self, status: str) -> Object:
-        return {"type": "Ready", "status": status, "lastTransitionTime": self.stamp()}
+    def _condition(self, kind: str, status: str) -> Object:
+        return {"type": kind, "status": status, "lastTransitionTime": self.stamp()}
 
     # What befalls machines
 
@@ -370,7 +379,8 @@ class World:
             training.present(node_or_uid)
 
     def hang_trainer(self, pod: LocalPod) -> None:
-        self._absent(pod.uid)
+        if pod.gang in self.training:
+            self.training[pod.gang].hangs(pod.uid)
 
     def wake_trainer(self, pod: LocalPod) -> None:
         self._present(pod.uid)

@@ -21,10 +21,12 @@ from fleetctl.agent import machine
 from fleetctl.agent.machine import Machine, OpenGate
 from fleetctl.controller import executor, nodes
 from fleetctl.controller.cache import Cache
-from fleetctl.gang import attempt
+from fleetctl.gang import attempt, judgement
 from fleetctl.gang import plan as planning
+from fleetctl.gang.conditions import seconds_since
 from fleetctl.gang.diagnose import node_state
 from fleetctl.gang.diagnose.case import Case
+from fleetctl.gang.snapshot import Memory, Snapshot
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.elector import LeaseElector
 from fleetctl.kube.objects import Pod
@@ -227,12 +229,12 @@ def test_without_a_fresh_ticket_a_replaced_rank_is_let_in_beside_its_successor(o
     only by a controller without a fresh view of the pods, which costs no more than a needless attempt by itself."""
     off.setattr(Cache, "refresh", only_synced)
     assert broken(run("replaced-pod-before-a-late-watch")) == {"S16"}
-    init = planning.Snapshot.__init__
+    init = Snapshot.__init__
 
-    def always_the_same(self: planning.Snapshot, **facts: Any) -> None:
+    def always_the_same(self: Snapshot, **facts: Any) -> None:
         init(self, **{**facts, "fresh_ticket": "t"})
 
-    off.setattr(planning.Snapshot, "__init__", always_the_same)
+    off.setattr(Snapshot, "__init__", always_the_same)
     assert {"S2", "S5"} <= broken(run("replaced-pod-before-a-late-watch"))
 
 
@@ -328,13 +330,13 @@ def test_without_the_rule_of_stale_evidence_one_fault_restarts_the_gang_again_an
 
 def test_without_its_own_waiting_a_controller_that_was_away_counts_everybody_as_late(off: pytest.MonkeyPatch) -> None:
     """The own connection: deadlines count from when this controller began to wait."""
-    waiting = planning._waiting
+    waiting = judgement._waiting
 
-    def since_the_raise(s: planning.Snapshot, memory: planning.Memory) -> Any:
-        raised_at = s.monotonic - planning._since(s.status.attempt.started_at, s.now)
+    def since_the_raise(s: Snapshot, memory: Memory) -> Any:
+        raised_at = s.monotonic - seconds_since(s.status.attempt.started_at, s.now)
         return {rank: (aspect, min(raised_at, at)) for rank, (aspect, at) in waiting(s, memory).items()}
 
-    off.setattr(planning, "_waiting", since_the_raise)
+    off.setattr(judgement, "_waiting", since_the_raise)
     assert "L1" in broken(run("controller-away-while-gathering"))
 
 

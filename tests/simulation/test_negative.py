@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fleetctl.gang import attempt
+from fleetctl.gang import attempt, judgement
 from fleetctl.gang import plan as planning
+from fleetctl.gang.state import Verdict
 from fleetctl.scenario.load import load
 from fleetctl.scenario.outcome import Outcome
 from fleetctl.scenario.simulate import simulate
@@ -33,13 +34,13 @@ def broken(outcome: Outcome) -> set[str]:
 
 
 def test_a_controller_that_finds_fault_with_everybody_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def suspicious(members: object, gang: object, missing_s: object = None) -> tuple[planning.Verdict, ...]:
+    def suspicious(members: object, gang: object, missing_s: object = None) -> tuple[Verdict, ...]:
         found = honest(members, gang, missing_s)  # type: ignore[arg-type]
-        made_up = planning.Verdict(scope="Container", rule="container-exit", rank=2, because="rank 2 looks odd")
+        made_up = Verdict(scope="Container", rule="container-exit", rank=2, because="rank 2 looks odd")
         return found or (made_up,)
 
-    honest = planning.diagnose
-    monkeypatch.setattr(planning, "diagnose", suspicious)
+    honest = judgement.diagnose
+    monkeypatch.setattr(judgement, "diagnose", suspicious)
     assert "S16" in broken(run("start"))
 
 

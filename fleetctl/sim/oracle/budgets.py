@@ -64,16 +64,20 @@ class Budgets:
         return any(not write.before.names(records.text(row.get("uid"))) for row in write.after.replacing)
 
     def _makes_progress(self, write: GangWrite) -> None:
-        """Restarts in a row without progress are counted, and start anew only after an attempt that ran long enough by
-        the record's own stamps."""
+        """Restarts in a row without progress are counted, and start anew only after an attempt that got further than
+        all before it, or, where steps are not told, ran long enough by the record's own stamps."""
         before, after = write.event.before, write.event.after
         was = records.whole(records.budget(before, "status", "application").get("sinceProgress"))
         now = records.whole(records.budget(after, "status", "application").get("sinceProgress"))
         limit = records.whole(records.budget(after, "spec", "application").get("withoutProgress"), WITHOUT_PROGRESS)
         ran_s = _between(write.before.released_at, write.after.started_at) if write.raises else 0.0
+        had, has = (
+            records.whole(records.table((body or {}).get("status")).get("furthestStep")) for body in (before, after)
+        )
+        progressed = write.raises and (has > had if has else ran_s >= PROGRESS_S)
         if now > limit:
             self._broken(write, f"{now} restarts in a row without progress; {limit} are allowed")
-        elif now != was + 1 and not (now == 1 and ran_s >= PROGRESS_S):
+        elif now != was + 1 and not (now == 1 and progressed):
             self._broken(
                 write, f"restarts in a row went from {was} to {now} after an attempt that ran for {ran_s:.0f} s"
             )

@@ -7,6 +7,10 @@ What ground truth must show for the rank that a raise names, since the raise bef
     pod-failed, rejected-by-node: its pod was Failed
     pod-gone: it has no pod; pod-leaving: it has none, or one that terminates
     node-…: its node was ever unwell (facts.py)
+    hardware-report, device-unhealthy: a fault did just that to the pod it has, or had last
+    hang, no-first-step: a trainer hangs or hung, or a node was ever unwell that the gang is on
+    lemon: its trainer ended or somebody hung, and that node has seen two failures
+    user-rule-…: any of what the rule may be about: its containers, its pod, its devices
     start: there was no target; resumed: the gang was suspended
 People's hands on the pod since then, or a node that was ever unwell, excuse all of these. A Reset or a Ping must be for
 an attempt that has been the target.
@@ -14,7 +18,7 @@ A rule that is not listed here is a violation until somebody lists it. Not judge
 tells; why pods are named later, at the same target.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from math import inf
 
@@ -27,6 +31,9 @@ from fleetctl.sim.oracle.findings import Findings
 ASKED_TO = 88
 """The code with which an agent exits that was told to reset."""
 HARMLESS = frozenset({"api", "stale", "process"})
+LASTING = frozenset({"device_unhealthy", "trainer_hangs"})
+LEMON = 2
+"""So many failures make one."""
 
 Seen = defaultdict[tuple[str, int], float]
 """By (gang's uid, rank), when it was last seen."""
@@ -47,6 +54,12 @@ class Causes:
         """By rank, when a fault named it last."""
         self._meddled: defaultdict[int, float] = defaultdict(_never)
         """By rank, when people laid hands on its pod last."""
+        self._hit_at: defaultdict[tuple[str, int], float] = defaultdict(_never)
+        """By (fault, rank), when that fault named it last; inf while it lasts."""
+        self._ended_on: Counter[str] = Counter()
+        self._restarted_on: Counter[str] = Counter()
+        self._hung_on: Counter[str] = Counter()
+        """By node, how often a trainer ended there by itself, all containers of a pod restarted unasked, one hung."""
         self._released_at: dict[str, float] = {}
         self._wiped = False
 
@@ -56,6 +69,7 @@ class Causes:
             return
         if event.why == "itself" and event.exit_code != 0:
             self._failed[pod.gang.uid, pod.rank] = event.at
+            self._ended_on[event.node] += 1
         elif event.why in ("restart", "pod"):
             self._findings.looked("S14")
             if HARMLESS.issuperset(self._facts.families):
@@ -75,6 +89,7 @@ class Causes:
         # an agent may also exit with that code because a fault makes it
         if event.exit_code != ASKED_TO or self._at_fault[pod.rank] >= pod.gang.raised_at:
             self._restarted_unasked[who] = event.at
+            self._restarted_on[event.node] += 1
 
     def faulted(self, event: Faulted) -> None:
         named = dict.fromkeys(event.ranks, event.at)
@@ -82,6 +97,13 @@ class Causes:
         if event.family == "people":
             self._meddled.update(named)
         self._wiped |= event.fault == "status_wiped"
+        for rank in event.ranks:
+            lasts = event.fault in LASTING and event.phase == "begins"
+            self._hit_at[event.fault, rank] = inf if lasts else event.at
+            if event.fault == "trainer_hangs" and event.phase == "begins":
+                self._hung_on.update(
+                    {gang.latest[rank].node for gang in self._facts.gangs.values() if rank in gang.latest}
+                )
 
     # S16
 
@@ -89,6 +111,7 @@ class Causes:
         if write.releases:
             self._released_at[write.gang.uid] = write.event.at
         rule = records.text(write.after.cause.get("rule"))
+        rule = "user-rule" if rule.startswith("user-rule-") else rule
         if not write.raises:
             return
         self._findings.looked("S16")
@@ -152,6 +175,32 @@ class Causes:
     def _only_if_excused(self, write: GangWrite) -> bool:
         return False  # by people who meddled with the rank, or a node that is unwell
 
+    def _was_hit(self, fault: str, write: GangWrite) -> bool:
+        """Whether that was done to the pod which the rank has, or had last."""
+        rank = write.after.rank
+        pod = None if rank is None else write.gang.latest.get(rank)
+        return rank is not None and pod is not None and self._hit_at[fault, rank] >= pod.created_at
+
+    def _reported(self, write: GangWrite) -> bool:
+        return self._was_hit("hardware_report", write)
+
+    def _is_unhealthy(self, write: GangWrite) -> bool:
+        return self._was_hit("device_unhealthy", write)
+
+    def _stands_still(self, write: GangWrite) -> bool:
+        hung = any(self._hit_at["trainer_hangs", rank] >= write.gang.raised_at for rank in write.gang.latest)
+        return hung or not self._facts.unwell.isdisjoint(pod.node for pod in write.gang.latest.values())
+
+    def _failed_often(self, write: GangWrite) -> bool:
+        pod = write.gang.latest.get(-1 if write.after.rank is None else write.after.rank)
+        if pod is None or not (self._container_ended(write) or self._stands_still(write)):
+            return False
+        return max(self._ended_on[pod.node], self._restarted_on[pod.node]) + self._hung_on[pod.node] >= LEMON
+
+    def _fits_a_rule(self, write: GangWrite) -> bool:
+        of_pod = self._container_ended(write) or self._pod_leaves(write)
+        return of_pod or self._reported(write) or self._is_unhealthy(write)
+
     def _starts(self, write: GangWrite) -> bool:
         return write.before.target == 0
 
@@ -175,6 +224,13 @@ _EVIDENCE: Mapping[str, Callable[[Causes, GangWrite], bool]] = {
     "node-deleted": Causes._only_if_excused,
     "node-leaving": Causes._only_if_excused,
     "node-out-of-service": Causes._only_if_excused,
+    "node-condition": Causes._only_if_excused,
+    "hardware-report": Causes._reported,
+    "device-unhealthy": Causes._is_unhealthy,
+    "hang": Causes._stands_still,
+    "no-first-step": Causes._stands_still,
+    "lemon": Causes._failed_often,
+    "user-rule": Causes._fits_a_rule,
     "start": Causes._starts,
     "resumed": Causes._resumes,
     "record-lost": Causes._record_was_lost,

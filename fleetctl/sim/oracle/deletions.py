@@ -2,13 +2,23 @@
 
 Not judged by S4: pods that are bound to no node; that terminate already, or carry DisruptionTarget; that the record
 gives up as created for an earlier attempt (suspend); of a gang that is being deleted; on a node that was ever unwell;
-of a rank that a fault of the family people named. If the limits were edited since the last raise, the loosest count.
+of a rank that a fault of the family people named; whose device was reported to need more than a restart, or called
+unhealthy; while the record's cause is a lemon, a pod that starts on all nodes but one, or a rule of the user's
+(causes.py asks for the evidence). If the limits were edited since the last raise, the loosest count.
 """
+
+import re
 
 from fleetctl.sim.journal import Faulted
 from fleetctl.sim.oracle import records
 from fleetctl.sim.oracle.facts import Facts, Gang, PodWrite
 from fleetctl.sim.oracle.findings import Findings
+
+BEYOND_A_RESTART = frozenset(
+    {46, 48, 54, 62, 64, 74, 78, 79, 95, 109, 110, 119, 120, 136, 140, 143, *range(144, 152), 154, 155, 156, 158, 167}
+)
+"""XIDs for which NVIDIA's catalogue asks for more than another start of the application."""
+XID = re.compile(r"\bxid-(\d+)\b")
 
 
 class Deletions:
@@ -17,10 +27,16 @@ class Deletions:
         self._findings = findings
         self._meddled_with: set[int] = set()
         """Ranks whose pods people laid hands on."""
+        self._bad_device: set[str] = set()
+        """Uids of pods."""
 
     def faulted(self, event: Faulted) -> None:
         if event.family == "people":
             self._meddled_with.update(event.ranks)
+        reported = XID.search(event.text) if event.fault == "hardware_report" else None
+        if event.fault == "device_unhealthy" or (reported and int(reported[1]) in BEYOND_A_RESTART):
+            here = (gang.latest.get(rank) for gang in self._facts.gangs.values() for rank in event.ranks)
+            self._bad_device.update(pod.uid for pod in here if pod)
 
     def written(self, write: PodWrite) -> None:
         if write.event.verb != "delete" or write.gang is None:  # nobody's pod: S12
@@ -51,6 +67,9 @@ class Deletions:
         """S4."""
         pod = self._facts.pods.get(write.uid)
         if pod is None or not pod.node or pod.node in self._facts.unwell or pod.rank in self._meddled_with:
+            return
+        rule = records.text(gang.record.cause.get("rule"))
+        if write.uid in self._bad_device or rule in ("lemon", "stuck-on-node") or rule.startswith("user-rule-"):
             return
         disrupted = records.is_true(records.conditions(write.body).get("DisruptionTarget"))
         if disrupted or records.is_deleting(write.body) or gang.deleting or gang.gone_at is not None:

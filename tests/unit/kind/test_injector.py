@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from docker import IMAGE, Docker
 
@@ -153,6 +154,18 @@ CASES: list[tuple[f.Fault, dict[str, Any], list[str], list[str]]] = [
         [trainer(1, "CONT"), trainer(2, "CONT")],
     ),
     (
+        f.HardwareReport(code="xid-31", device="GPU-3", text="it's a page fault"),
+        RANK,
+        [
+            on(
+                TWO,
+                """echo "$(date +%s.%N)" 'xid-31 GPU-3 it'"'"'s a page fault' """
+                ">>/var/lib/kubelet/pods/uid-g-1/volumes/kubernetes.io~empty-dir/fleetctl-progress/hardware",
+            )
+        ],
+        [],
+    ),
+    (
         f.ImagePullFails(),
         RANK,
         [f"kubectl apply -f - < {POLICY}"],
@@ -254,6 +267,16 @@ def test_a_fault_does_what_it_says_and_is_undone_when_the_run_ends(
     assert stage.play(stage.hit(fault, **whom)) == done
     assert stage.play(stage.clean_up()) == undone
     assert stage.play(stage.clean_up()) == []  # once is enough
+
+
+def test_while_a_trainer_hangs_those_that_tell_their_steps_wait_for_it(stage: Stage) -> None:
+    tells = msgspec.structs.replace(SCENARIO.world, trainer=model.Trainer(reports_steps=True))
+    stage.injector.scenario = msgspec.structs.replace(SCENARIO, world=tells)
+    stopped, others = [trainer(1, "STOP"), trainer(2, "STOP")], ("uid-g-0", "uid-g-3")
+    assert stage.play(stage.hit(f.TrainerHangs(), ranks=(1, 2))) == [
+        *stopped, *(f"trainer of {uid}: wait" for uid in others),
+    ]  # fmt: skip
+    assert stage.play(stage.clean_up())[2:] == [f"trainer of {uid}: go" for uid in others]
 
 
 def test_what_is_told_of_a_fault(stage: Stage) -> None:
@@ -439,6 +462,7 @@ def test_a_foreign_pod_takes_the_name_as_soon_as_it_is_free(stage: Stage) -> Non
         (f.PodEvicted(), RANK, set(), {1}),
         (f.ContainerExit(), RANK, set(), set()),
         (f.TrainerHangs(), RANK, set(), set()),
+        (f.HardwareReport(), RANK, set(), {1}),
         (f.GangEdited(spec={}), {}, set(), {0, 1, 2, 3}),
         (f.GangDeleted(), {}, set(), {0, 1, 2, 3}),
         (f.GangCreatedAgain(), {}, set(), {0, 1, 2, 3}),

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,30 @@ def test_steps_are_counted_as_long_as_they_take(
     run(tmp_path, RUNS_FOR="0", **environment)
     file = tmp_path / "step"
     assert (file.read_text() if file.exists() else None) == steps
+
+
+def test_steps_are_counted_by_the_clock_and_one_that_waits_for_another_rank_has_begun_the_next(
+    tmp_path: Path, records: Records
+) -> None:
+    (tmp_path / "llm" / "uid-0").mkdir()
+    records.command("uid-0", "wait")
+    hours = int(time.time() / 3600)
+    run(tmp_path, RUNS_FOR="0.2", STEPS="yes", STEP_S="3600")
+    assert int((tmp_path / "step").read_text()) == hours + 1
+
+
+def test_a_trainer_waits_until_it_is_told_to_go_on(tmp_path: Path, records: Records) -> None:
+    (tmp_path / "llm" / "uid-0").mkdir()
+    records.command("uid-0", "wait")
+    run(tmp_path, RUNS_FOR="0.3", STEPS="yes")
+    assert (tmp_path / "step").read_text() == "2"  # one before it was told, and the one in which it waits
+    records.command("uid-0", "wait")
+    lives = threading.Thread(target=run, args=(tmp_path,), kwargs={"RUNS_FOR": "20", "STEPS": "yes"})
+    lives.start()
+    for order in ("go", "exit 0"):
+        while (tmp_path / "llm" / "uid-0" / "command").exists():
+            time.sleep(0.01)
+        records.command("uid-0", order)
+        while order == "go" and int((tmp_path / "step").read_text() or 0) <= 2:
+            time.sleep(0.01)
+    lives.join()

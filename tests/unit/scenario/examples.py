@@ -47,4 +47,6 @@ expect:
 - new_pods: {ranks: none}
 - figures: {pods_recreated: 8, detect_s: {max: 2}}
 - not_judged: {invariant: S4, because: the test says so}
+- cause: {rule: fatal-signal, scope: Container, rank: 3}
+- cause: {rule: node-dead}
 """

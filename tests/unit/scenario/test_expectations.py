@@ -153,6 +153,50 @@ def test_never_is_told_with_the_first_time_it_was() -> None:
     assert run.unmet() == ["expected never Held; seen at 3.0 s: node-1 is suspect"]
 
 
+def caused(run: Run, *causes: tuple[str, str, int], under_way: tuple[str, str, int] | None = None) -> Run:
+    """Its history has recoveries with these causes, the first one first: rule, scope, rank."""
+
+    def cause(rule: str, scope: str, rank: int) -> dict[str, Any]:
+        return {"rule": rule, "scope": scope, "rank": rank, "message": "?"}
+
+    history = [{"attempt": 1, "cause": {"rule": "start", "scope": "Start", "message": "?"}}]
+    history = [{"attempt": 2, "cause": cause(*each)} for each in reversed(causes)] + history
+    record = {"target": 9, "released": 8, "cause": cause(*under_way)} if under_way else {"target": 9, "released": 9}
+    run.gang = run.wrote("gangs", run.gang, {**run.gang, "status": {"attempt": record, "history": history}})
+    return run
+
+
+SEGFAULT, DEAD = ("fatal-signal", "Container", 3), ("node-dead", "Node", 0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "causes", "unmet"),
+    [
+        (["{rule: fatal-signal}"], [SEGFAULT], ""),
+        (["{rule: fatal-signal, scope: Container, rank: 3}"], [DEAD, SEGFAULT], ""),
+        (["{rule: node-dead}", "{rule: fatal-signal}"], [DEAD, SEGFAULT], ""),
+        (["{rule: fatal-signal}", "{rule: node-dead}"], [DEAD, SEGFAULT], "node-dead; the causes were: "),
+        (["{rule: fatal-signal}", "{rule: fatal-signal}"], [SEGFAULT], "fatal-signal; the causes were: "),
+        (["{rule: fatal-signal, rank: 2}"], [SEGFAULT], "fatal-signal of rank 2; the causes were: "),
+        (
+            ["{rule: node-dead, scope: Unknown}"],
+            [DEAD],
+            "node-dead (Unknown); the causes were: node-dead (rank 0, Node)",
+        ),
+        (["{rule: start}"], [], "start; the causes were: none"),
+    ],
+)
+def test_causes_are_met_in_their_order(wanted: list[str], causes: list[tuple[str, str, int]], unmet: str) -> None:
+    found = caused(Run("suspended: {}", *(f"cause: {each}" for each in wanted)).created(), *causes).unmet()
+    told = [each for each in found if "cause" in each]
+    assert (unmet in told[0], len(told)) == (True, 1) if unmet else told == []
+
+
+def test_the_cause_of_a_recovery_that_is_under_way_counts() -> None:
+    run = caused(Run("suspended: {}", "cause: {rule: node-dead}").created(), SEGFAULT, under_way=DEAD)
+    assert not [each for each in run.unmet() if "cause" in each]
+
+
 def test_sometime_is_met_by_the_right_message_only() -> None:
     run = Run("running: {}", "sometime: {condition: Held, message: quota}").runs()
     run.status(conditions={"Held": "a foreign pod"})

@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sim.smallworld import GANG, NS, SmallWorld, gang_body, of
 
+from fleetctl.controller.views import pod_view
+from fleetctl.gang.state import Steps
 from fleetctl.kube.errors import ApiError
-from fleetctl.kube.objects import PODS
+from fleetctl.kube.objects import PODS, Pod
 from fleetctl.scenario import fault_texts, injector, model
 from fleetctl.scenario import faults as f
 from fleetctl.scenario.faults import FAULTS
@@ -17,6 +20,7 @@ from fleetctl.scenario.injector import Injector
 from fleetctl.scenario.model import End, Expect, GangSize, Scenario, Select, Step
 from fleetctl.sim import troubles
 from fleetctl.sim.journal import Faulted, ProcessChanged
+from fleetctl.sim.world import Trainer
 
 SCENARIO = Scenario(
     name="small",
@@ -175,6 +179,119 @@ async def trainer_hangs(stage: Stage) -> None:
     assert world.running() == {0, 1, 2, 3}
     await stage.is_over()
     assert world.training[GANG].complete
+
+
+def test_when_a_trainer_hangs_the_controller_hears_who_is_behind() -> None:
+    stage = Stage(trainer=Trainer(reports_steps=True))
+    world = stage.world
+
+    async def story() -> None:
+        await asyncio.sleep(60.0)
+        assert len({told.step for told in _steps(world).values()}) <= 2  # beats are not in step
+        await stage.begins(f.TrainerHangs(), ranks=(1, 3), lasts=30.0)
+        await asyncio.sleep(29.0)
+        told = _steps(world)
+        assert told[0].step == told[2].step == told[1].step + 1 == told[3].step + 1
+        assert all(steps.at < world.loop.time() - 20.0 for steps in told.values())
+        assert all(steps.mean_s == pytest.approx(2.0, rel=0.2) for steps in told.values())
+        await stage.is_over()
+        await asyncio.sleep(20.0)
+        assert min(steps.step for steps in _steps(world).values()) > told[0].step
+        world.kubelet(0).trainer_ended(world.pod(0), 1)
+        await world.until(lambda: _steps(world) == {})  # all wait
+        await world.until(lambda: len(_steps(world)) == 4)
+
+    world.play(story)
+
+
+def test_without_reports_nobody_knows_of_steps() -> None:
+    stage = Stage()
+
+    async def story() -> None:
+        await asyncio.sleep(20.0)
+        assert _steps(stage.world) == {}
+
+    stage.world.play(story)
+
+
+def _steps(world: SmallWorld) -> dict[int, Steps]:
+    """What the controller knows of each rank."""
+    controller = world.controllers[0].controller
+    assert controller is not None
+    told = {rank: controller._rendezvous.steps(world.pod(rank).uid) for rank in range(4)}
+    return {rank: steps for rank, steps in told.items() if steps is not None}
+
+
+@case
+async def trainer_slow(stage: Stage) -> None:
+    training = stage.world.training[GANG]
+    await stage.begins(f.TrainerSlow(factor=2.0), ranks=(3,), lasts=36.0)
+    assert [training.work_s(rank) for rank in range(4)] == [1.6, 1.6, 1.6, 3.2]
+    before = training.step
+    await asyncio.sleep(35.9)
+    assert training.step - before in (9, 10)  # of 3.6 s
+    await stage.is_over()
+    assert training.work_s(3) == 1.6
+    before = training.step
+    await asyncio.sleep(36.0)
+    assert training.step - before == 18
+
+
+def test_the_controller_hears_who_works_longer() -> None:
+    stage = Stage(trainer=Trainer(reports_steps=True))
+
+    async def story() -> None:
+        await stage.begins(f.TrainerSlow(factor=2.0), ranks=(3,), lasts=60.0)
+        await asyncio.sleep(20.0)
+        assert [steps.work_s for steps in _steps(stage.world).values()] == [1.6, 1.6, 1.6, 3.2]
+        await stage.is_over()
+
+    stage.world.play(story)
+
+
+@case
+async def hardware_report(stage: Stage) -> None:
+    world = stage.world
+    uid = world.pod(3).uid
+    reported_at = world.unix_time()
+    await stage.begins(f.HardwareReport(code="xid-13", device="GPU-3", text="a page fault"), ranks=(3,))
+    assert stage.told[0].text == "rank 3: xid-13 on GPU-3 is reported (a page fault)"
+    await asyncio.sleep(1.1)
+    (report,) = _life(world, uid).hardware
+    assert (report.code, report.device, report.text) == ("xid-13", "GPU-3", "a page fault")
+    assert report.at == pytest.approx(reported_at, abs=0.1)
+    assert _life(world, world.pod(2).uid).hardware == ()
+    world.controllers[0].crash()
+    world.controllers[0].start()
+    await world.until(lambda: world.controllers[0].controller and _life(world, uid), 60.0)
+    await world.until(lambda: _life(world, uid).hardware == (report,), 1.0)  # a new leader is told
+
+
+def test_a_report_is_told_by_an_agent_that_was_away() -> None:
+    stage = Stage()
+    world = stage.world
+
+    async def story() -> None:
+        world.kubelet(3).agent_ended(world.pod(3), world.pod(3).agent_process, 1)
+        await stage.begins(f.HardwareReport(code="xid-13"), ranks=(3,))
+        await asyncio.sleep(10.0)
+        assert [report.code for report in _life(world, world.pod(3).uid).hardware] == ["xid-13"]
+
+    world.play(story)
+
+
+@case
+async def device_unhealthy(stage: Stage) -> None:
+    world = stage.world
+    shown = lambda: world.there(3)["status"]["containerStatuses"][0].get("allocatedResourcesStatus")  # noqa: E731
+    await stage.begins(f.DeviceUnhealthy(device="GPU-5"), ranks=(3,), lasts=0.8)
+    await asyncio.sleep(0.7)
+    unhealthy = {"resourceID": "GPU-5", "health": "Unhealthy"}
+    assert shown() == [{"name": "nvidia.com/gpu", "resources": [unhealthy]}]
+    assert pod_view(msgspec.convert(world.there(3), Pod), "").containers[0].unhealthy == ("nvidia.com/gpu GPU-5",)
+    await stage.is_over()
+    await asyncio.sleep(1.0)
+    assert not shown()
 
 
 @case
@@ -408,6 +525,16 @@ async def node_tainted(stage: Stage) -> None:
     assert taints() == [{"key": "example.com/x", "effect": "NoSchedule"}]
     await stage.is_over()
     assert taints() == []
+
+
+@case
+async def node_condition(stage: Stage) -> None:
+    world = stage.world
+    told = lambda: {c["type"]: c["status"] for c in world.api.get("nodes", "", "node-1")["status"]["conditions"]}  # type: ignore[index]  # noqa: E731
+    await stage.begins(f.NodeCondition(type="SomebodyWasHere"), nodes=(1,), lasts=3.0)
+    assert told() == {"Ready": "True", "SomebodyWasHere": "True"}
+    await stage.is_over()
+    assert told() == {"Ready": "True", "SomebodyWasHere": "False"}
 
 
 @case

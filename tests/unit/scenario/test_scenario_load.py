@@ -10,7 +10,7 @@ from fleetctl.gang.spec import Recovery
 from fleetctl.scenario.durations import Range
 from fleetctl.scenario.faults import ContainerExit, GangEdited, NodeDark
 from fleetctl.scenario.load import ScenarioError, load, parse
-from fleetctl.scenario.model import Bound, End, NotJudged, Select, Sometime, When, World
+from fleetctl.scenario.model import Bound, End, NotJudged, Select, Sometime, WantedCause, When, World
 
 from .examples import TINY, WHOLE
 
@@ -47,7 +47,7 @@ def test_everything_that_can_be_said_is_typed_and_resolved() -> None:
     whole = parse(WHOLE, "whole.yaml")
     exits, dark, edited = whole.timeline
     assert whole.policy == Recovery(in_place_deadline_seconds=60, rules=whole.policy.rules)
-    assert whole.policy.fatal_codes == {3}
+    assert whole.policy.fatal_codes("worker") == {3}
     assert whole.policy_given["inPlaceDeadlineSeconds"] == 60
     assert whole.world.trainer.stops_in == Range(3, 3)
     assert (exits.at, exits.when, exits.spread, exits.lasts, exits.line) == (30, None, 10, None, 15)
@@ -60,6 +60,10 @@ def test_everything_that_can_be_said_is_typed_and_resolved() -> None:
     expect = whole.expect
     assert (expect.end, expect.quiet_s) == (End(kind="running", attempt=3, within=60), 30)
     assert (expect.never, expect.sometime) == (("Held",), (Sometime(condition="Recovering", message="SIGSEGV"),))
+    assert expect.causes == (
+        WantedCause(rule="fatal-signal", scope="Container", rank=3),
+        WantedCause(rule="node-dead"),
+    )
     assert (expect.same_pods, expect.new_pods) == (tuple(range(8)), ())
     assert expect.figures == {"pods_recreated": Bound(min=8, max=8), "detect_s": Bound(max=2)}
     assert expect.not_judged == (NotJudged(invariant="S4", because="the test says so"),)

@@ -1,10 +1,15 @@
 """Scheduler, garbage collection, node lifecycle and training: as much of Kubernetes as matters to gangs."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
+from fleetctl.controller.views import node_view
+from fleetctl.gang import strikes
+from fleetctl.gang.strikes import STRIKES
+from fleetctl.kube.objects import NODES
 from fleetctl.sim.journal import Object
 from fleetctl.sim.loop import VirtualLoop
 from fleetctl.sim.training import Training
@@ -304,6 +309,113 @@ def test_who_stands_still_holds_up_all() -> None:
     loop.wind_down()
 
 
+def test_a_trainer_counts_its_first_step_once_it_has_made_one_since_it_started() -> None:
+    loop, training, _ = trains()
+
+    async def story() -> None:
+        training.started("a", 1, "node-0")
+        training.started("b", 1, "node-1")
+        await asyncio.sleep(1.9)
+        assert training.step_of("a") is None
+        await asyncio.sleep(2.2)
+        assert (training.step_of("a"), training.step_of("b")) == (2, 2)
+        training.ended("b")
+        assert (training.step_of("a"), training.step_of("b")) == (2, None)
+        training.ended("a")
+        training.started("a", 2, "node-0")
+        assert training.step_of("a") is None
+        training.started("b", 2, "node-1")
+        assert training.step_of("b") is None
+        await asyncio.sleep(2.0)
+        assert (training.step_of("a"), training.step_of("b")) == (3, 3)
+
+    loop.run_until_complete(story())
+    loop.wind_down()
+
+
+def test_when_one_hangs_the_others_have_begun_the_step_that_it_keeps_them_from() -> None:
+    loop, training, _ = trains()
+
+    async def story() -> None:
+        training.started("a", 1, "node-0")
+        training.started("b", 1, "node-1")
+        await asyncio.sleep(9.0)
+        training.hangs("b")
+        assert (training.step_of("a"), training.step_of("b")) == (5, 4)
+        await asyncio.sleep(60.0)
+        training.hangs("a")  # it stands still already, in the step that it has begun
+        assert (training.step_of("a"), training.step_of("b")) == (5, 4)
+        training.present("a")
+        training.present("b")
+        assert (training.step_of("a"), training.step_of("b")) == (5, 4)
+        await asyncio.sleep(1.0)
+        assert (training.step_of("a"), training.step_of("b")) == (5, 5)
+        training.hangs("a")
+        training.hangs("b")  # both at once: nobody has begun another step
+        assert (training.step_of("a"), training.step_of("b")) == (5, 5)
+        training.present("b")
+        training.ended("a")
+        training.started("a", 2, "node-0")
+        training.present("a")
+        training.ended("b")
+        training.started("b", 2, "node-1")
+        assert (training.step_of("a"), training.step_of("b")) == (None, None)
+        await asyncio.sleep(2.0)
+        assert (training.step_of("a"), training.step_of("b")) == (6, 6)
+        training.hangs("a")
+        for uid in ("a", "b"):
+            training.present(uid)
+            training.ended(uid)
+            training.started(uid, 3, "node-0")
+        assert (training.step_of("a"), training.step_of("b")) == (None, None)  # what was begun is not done
+
+    loop.run_until_complete(story())
+    loop.wind_down()
+
+
+def test_a_machine_that_stands_still_gives_nobody_a_step() -> None:
+    loop, training, _ = trains()
+
+    async def story() -> None:
+        training.started("a", 1, "node-0")
+        training.started("b", 1, "node-1")
+        await asyncio.sleep(9.0)
+        training.absent("node-1")
+        assert (training.step_of("a"), training.step_of("b")) == (4, 4)
+
+    loop.run_until_complete(story())
+    loop.wind_down()
+
+
+def test_all_wait_for_the_slowest_and_only_its_own_work_is_longer() -> None:
+    loop, training, finished = trains(runs_for_s=20.0)
+
+    async def story() -> None:
+        training.started("a", 1, "node-0")
+        training.started("b", 1, "node-1")
+        assert (training.work_s(0), training.work_s(1)) == (1.6, 1.6)
+        await asyncio.sleep(4.0)
+        training.slows(1, 2.0)
+        assert (training.work_s(0), training.work_s(1)) == (1.6, 3.2)
+        before = training.step
+        await asyncio.sleep(3.7)  # 3.2 s of work, 0.4 s until all have heard of it
+        assert training.step == before + 1
+        await asyncio.sleep(3.5)
+        assert training.step == before + 2
+        training.slows(1, 1.0)
+        training.slows(0, 3.0)
+        training.slows(0, 1.0)
+        await asyncio.sleep(2.0)
+        training.slows(1, 2.0)
+        left_s = 20.0 - 4.0 - 7.2 / 1.8 - 2.0
+        now = loop.time()
+        await asyncio.sleep(100.0)
+        assert finished == [pytest.approx(now + left_s * 1.8)]
+
+    loop.run_until_complete(story())
+    loop.wind_down()
+
+
 def test_the_end_comes_after_so_much_training_however_often_it_was_interrupted() -> None:
     loop, training, finished = trains(runs_for_s=10.0)
 
@@ -334,3 +446,53 @@ def test_a_job_ends_although_the_kubelet_that_started_its_last_rank_is_stopped()
         assert {e.exit_code for e in world.ended()} == {0}
 
     world.play(story)
+
+
+# What controllers read of the machines, and write there
+
+
+def test_a_node_says_in_which_rack_it_is() -> None:
+    world = SmallWorld(nodes=5, nodes_per_rack=2)
+
+    async def story() -> None:
+        assert [node["metadata"]["labels"] for node in world.api.all("nodes")] == [
+            {"topology.kubernetes.io/rack": f"rack-{rack}"} for rack in (0, 0, 1, 1, 2)
+        ]
+
+    world.play(story, gang=False)
+
+
+def test_a_controller_can_write_down_a_strike_and_the_kubelet_and_others_do_not_undo_it() -> None:
+    world = SmallWorld()
+
+    async def story() -> None:
+        client = world.door.client("controller/a", random.Random(1))
+        for value in ("1732233600/hang/default/g/1", "1732233600/hang/default/g/1,1732233700/hang/default/g/2"):
+            patched = await client.patch(NODES, None, "node-1", {"metadata": {"annotations": {STRIKES: value}}})
+            assert patched.metadata.annotations == {STRIKES: value}
+            world.mark_node("node-1", ready=False)
+            world.mark_node("node-1", ready=True)
+            seen = node_view("node-1", await client.get(NODES, None, "node-1"))
+            assert (strikes.format(seen.strikes), seen.ready) == (value, "True")
+            assert seen.domains == ("topology.kubernetes.io/rack=rack-0",)
+
+    world.play(story, gang=False)
+
+
+def test_other_conditions_of_a_node_stay_when_its_kubelet_falls_silent() -> None:
+    world = SmallWorld()
+
+    async def story() -> None:
+        assert world.set_condition("node-1", "GpuUnhealthy", "True")
+        assert not world.set_condition("node-1", "GpuUnhealthy", "True")
+        assert not world.set_condition("node-9", "GpuUnhealthy", "True")
+        world.mark_node("node-1", ready=False)
+        there = world.api.get("nodes", "", "node-1")
+        assert there is not None
+        assert {c["type"]: c["status"] for c in there["status"]["conditions"]} == {
+            "GpuUnhealthy": "True",
+            "Ready": "Unknown",
+        }
+        assert [taint["key"] for taint in there["spec"]["taints"]] == ["node.kubernetes.io/unreachable"]
+
+    world.play(story, gang=False)

@@ -134,7 +134,7 @@ def test_s16_peoples_hands_on_the_pod_excuse_much(rule):
 # S16: nodes
 
 
-@pytest.mark.parametrize("rule", ["node-dead", "node-deleted", "node-leaving", "node-out-of-service"])
+@pytest.mark.parametrize("rule", ["node-condition", "node-dead", "node-deleted", "node-leaving", "node-out-of-service"])
 def test_s16_a_node_is_blamed_only_if_something_befell_it(rule):
     assert History().runs().node_dies().raises("Node", rule, 1).broken() == set()
     assert History().runs().node_dies().raises("Node", rule, 2).broken() == {"S16"}
@@ -145,6 +145,50 @@ def test_s16_a_node_is_blamed_only_if_something_befell_it(rule):
 
 def test_s16_a_pod_that_is_gone_was_on_its_node():
     assert History().runs().node_dies().pod_goes(1, by="pod-gc").raises("Node", "node-dead", 1).broken() == set()
+
+
+# S16: devices, hangs, lemons, the user's rules
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"), [("hardware-report", "hardware_report"), ("device-unhealthy", "device_unhealthy")]
+)
+def test_s16_a_device_is_blamed_only_if_something_befell_it(rule, fault):
+    assert History().runs().fault(fault, "pod", ranks=(1,)).raises("Node", rule, 1).broken() == set()
+    assert History().runs().fault(fault, "pod", ranks=(2,)).raises("Node", rule, 1).broken() == {"S16"}
+    assert History().runs().fault("crash_loop", "pod", ranks=(1,)).raises("Node", rule, 1).broken() == {"S16"}
+    assert History().runs().fault(fault, "pod", ranks=(1,)).raises("Node", rule, None).broken() == {"S16"}
+
+
+@pytest.mark.parametrize("rule", ["hang", "no-first-step"])
+def test_s16_a_gang_stands_still_only_if_somebody_hangs(rule):
+    assert History().runs().fault("trainer_hangs", "pod", ranks=(1,)).raises("Unknown", rule, 2).broken() == set()
+    assert History().runs().raises("Unknown", rule, 1).broken() == {"S16"}
+    assert History().runs().fault("trainer_slow", "pod", ranks=(1,)).raises("Unknown", rule, 1).broken() == {"S16"}
+    hung = History().runs().fault("trainer_hangs", "pod", ranks=(1,)).later(1).raises("Unknown", rule, 1)
+    assert hung.later(1).raises("Unknown", rule, 1).broken() == set(), "it hangs still"
+    over = History().runs().fault("trainer_hangs", "pod", ranks=(1,)).later(1)
+    over.fault("trainer_hangs", "pod", phase="ends", ranks=(1,)).later(1).raises("Unknown", rule, 1)
+    assert over.later(1).raises("Unknown", rule, 1).broken() == {"S16"}
+
+
+def test_s16_a_machine_is_a_lemon_only_after_two_failures():
+    def failing(times: int, rank: int = 1) -> History:
+        history = History().runs()
+        for _ in range(times):
+            history.recovers(rank).later(1)
+        return history.dies(rank)
+
+    assert failing(1).raises("Node", "lemon", 1).broken() == set()
+    assert failing(0).raises("Node", "lemon", 1).broken() == {"S16"}
+    assert failing(1).raises("Node", "lemon", 2).broken() == {"S16"}, "another rank, on another node"
+
+
+def test_s16_a_users_rule_needs_something_that_it_may_be_about():
+    assert History().runs().dies(1).raises("Container", "user-rule-3", 1).broken() == set()
+    reported = History().runs().fault("hardware_report", "pod", ranks=(1,))
+    assert reported.raises("Node", "user-rule-1", 1).broken() == set()
+    assert History().runs().dies(2).raises("Container", "user-rule-3", 1).broken() == {"S16"}
 
 
 # S16: people

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test check unit conformance model explore campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-recovery bench-replay record-restart simulation lock clean
+.PHONY: help venv demo test check unit conformance model explore judgement campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-plan bench-recovery bench-replay record-restart simulation lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +42,11 @@ model: venv  ## everything that can happen to two ranks and two controllers, wit
 explore: venv  ## the same with larger bounds and three ranks: hours; says how many states there are
 	$(BIN)/python -m tests.model.explore
 
-simulation: venv  ## every scenario in the simulated cluster, campaigns, crash matrix, ablations
-	$(BIN)/pytest -n auto --dist worksteal --timeout 600 tests/simulation
+simulation: venv  ## every scenario in the simulated cluster, campaigns, crash matrix, ablations, judgement
+	$(BIN)/pytest -n auto --dist worksteal --timeout 600 tests/simulation tests/judgement
+
+judgement: venv  ## how often a thousand random incidents, with noise in the evidence, are judged rightly: in a table
+	$(BIN)/python -m tests.judgement --seeds 1..1000
 
 campaign: venv  ## a hundred thousand random worlds: a night on two cores; may be stopped, and goes on where it was
 	mkdir -p build
@@ -83,6 +86,9 @@ manifests: venv  ## write manifests/crd.yaml and the scenarios' schema and table
 
 bench-recovery: cluster images  ## measure recoveries against the floor of this machine
 	tests/kind/enter $(BIN)/python tests/cluster/bench_recovery.py
+
+bench-plan: venv  ## how long one decision takes over 10,240 members
+	$(BIN)/python tests/simulation/bench_plan.py
 
 bench-replay: venv  ## measure how the cost of a simulated replay grows with the gang
 	$(BIN)/python tests/simulation/bench_replay.py

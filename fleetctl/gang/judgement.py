@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleetctl.gang import breaker, incident, outcome
-from fleetctl.gang.diagnose import diagnose
+from fleetctl.gang.diagnose import diagnose, likeliest_first
 from fleetctl.gang.diagnose.case import Circumstances
 from fleetctl.gang.diagnose.node_state import silent_domain
 from fleetctl.gang.snapshot import Aspect, Memory, Snapshot
@@ -78,7 +78,35 @@ def _diagnosed(
         silent_domain=memory.silent[0],
     )
     missing = {m.rank: memory.waited_s(m.rank, s.monotonic) for m in s.members if not m.at_barrier}
-    return diagnose(s.members, circumstances, missing)
+    verdicts, condemned = diagnose(s.members, circumstances, missing), _condemned(s)
+    return verdicts if not condemned else likeliest_first(({v.rank: v for v in verdicts} | condemned).values())
+
+
+def _condemned(s: Snapshot) -> dict[int, Verdict]:
+    """By rank, of the pods that the record names for what is seen no more once the trainer restarts: a lemon's failure,
+    an exit that a user's rule is about."""
+    record = s.status.attempt
+    cause = record.cause
+    if (
+        cause is None
+        or record.target == record.released
+        or not (cause.rule == "lemon" or cause.rule.startswith("user-rule-"))
+    ):
+        return {}
+    named = {r.rank: r for r in record.replacing if r.bad}
+    pods = ((rank, s.members[rank].pod, r) for rank, r in named.items())
+    return {
+        rank: Verdict(
+            scope="Node" if cause.scope == "Node" else "Container",
+            rule=cause.rule,
+            rank=rank,
+            because=cause.message,
+            rung="RecreatePod",
+            node=r.node,
+        )
+        for rank, pod, r in pods
+        if pod is not None and pod.uid == r.uid and not pod.terminal
+    }
 
 
 def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetctl.gang.pods import LABEL_GANG
+from fleetctl.gang.strikes import STRIKES
 from fleetctl.kind.audit import AuditLog
 from fleetctl.kind.cluster import Cluster
 from fleetctl.kind.injector import Injector
@@ -188,6 +189,8 @@ class _Run:
         if event.plural == "gangs" and event.before is None:
             self._judge(self.began + event.at)
         record = record_of(event.after) if event.plural == "gangs" else {}
+        if (cause := record.get("cause") or {}).get("rule") == "lemon":
+            self.injector.moved.add(cause["rank"])  # two failures on one machine: chance may draw that
         if record.get("releasedAt"):
             self.released[record["released"]] = datetime.fromisoformat(record["releasedAt"]).timestamp()
 
@@ -219,6 +222,7 @@ class _Run:
             task.cancel()
         try:
             await self.injector.clean_up()
+            await self.cluster.kubectl("annotate", "nodes", "--all", f"{STRIKES}-")
             return await self._delete_gang()
         except CommandFailed as error:
             return f"the cluster is not as it was: {error}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from fleet import HERE, LONG, Gang, article_template, deploy
+from fleet import HERE, LONG, Gang, article_template, deploy, kubectl
 
 MISSING = (
     "no test cluster here: run `make test`, or `make cluster images` and then `tests/kind/enter pytest tests/cluster`"
@@ -53,6 +53,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def fleet() -> None:
     """fleetctl as users deploy it, of the working tree."""
     deploy()
+
+
+@pytest.fixture(autouse=True)
+def no_strikes(request: pytest.FixtureRequest) -> None:
+    """What trainers did in the tests before must not make a lemon of a node."""
+    if "fleet" in request.fixturenames:
+        kubectl("annotate", "nodes", "--all", "fleetctl.dev/strikes-")
 
 
 @pytest.fixture(scope="module")

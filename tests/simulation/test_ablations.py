@@ -21,12 +21,13 @@ from fleetctl.agent import machine
 from fleetctl.agent.machine import Machine, OpenGate
 from fleetctl.controller import executor, nodes
 from fleetctl.controller.cache import Cache
-from fleetctl.gang import attempt, judgement
+from fleetctl.gang import attempt, breaker, judgement
 from fleetctl.gang import plan as planning
 from fleetctl.gang.conditions import seconds_since
-from fleetctl.gang.diagnose import node_state
+from fleetctl.gang.diagnose import node_state, strikes
 from fleetctl.gang.diagnose.case import Case
 from fleetctl.gang.snapshot import Memory, Snapshot
+from fleetctl.gang.spec import Breaker
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.elector import LeaseElector
 from fleetctl.kube.objects import Pod
@@ -343,6 +344,7 @@ def test_without_its_own_waiting_a_controller_that_was_away_counts_everybody_as_
 def no_lease_proof(off: pytest.MonkeyPatch) -> None:
     off.setattr(node_state, "DEAD_AFTER_S", 0.0)
     off.setattr(node_state, "SEVERAL_HOLD_S", 0.0)
+    off.setattr(node_state, "CORRELATED_HOLD_S", 0.0)
 
 
 def test_without_rejoining_and_lease_proof_a_new_leader_deletes_who_has_not_found_it_yet(
@@ -364,12 +366,61 @@ def test_without_lease_proof_machines_that_train_lose_their_pods(off: pytest.Mon
 def test_without_a_hold_machines_that_are_dark_together_lose_their_pods(off: pytest.MonkeyPatch) -> None:
     """Correlated failures wait: it may be the network."""
     off.setattr(node_state, "SEVERAL_HOLD_S", 0.0)
+    off.setattr(node_state, "CORRELATED_HOLD_S", 20.0)
     outcome = run("two-nodes-dark-and-back")
     assert outcome.verdict == "fail"
     assert outcome.figures["pods_deleted"] == 4
 
 
+@pytest.mark.parametrize(
+    ("where", "name", "seconds"),
+    [(node_state, "CORRELATED_HOLD_S", 40.0), (judgement, "DOMAIN_BACK_S", 0.0)],
+    ids=["the hold", "the last nodes to come back"],
+)
+def test_without_the_hold_of_a_domain_a_switch_that_reboots_costs_pods(
+    where: Any, name: str, seconds: float, off: pytest.MonkeyPatch
+) -> None:
+    """A silent failure domain is waited for as long as a switch takes, and the last of its nodes with it."""
+    assert run("switch-reboots").verdict == "pass"
+    off.setattr(where, name, seconds)
+    assert run("switch-reboots").figures["pods_deleted"] > 0
+
+
+class _Everywhere(dict[str, set[str]]):
+    """As if nobody had failed on another node than the one that is asked about."""
+
+    def __missing__(self, who: str) -> Any:
+        return _Any()
+
+
+class _Any:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def test_without_its_rank_a_strike_counts_against_every_machine_where_a_rank_fails(off: pytest.MonkeyPatch) -> None:
+    """A fault that follows its rank is the rank's; and one way of failing counts against a machine the third time."""
+    assert run("fault-follows-the-rank").figures["pods_recreated"] <= 2
+    off.setattr(strikes, "_decide", lambda struck: len(struck) > 1)
+    off.setattr(strikes, "_struck", lambda whole: _Everywhere())
+    assert run("fault-follows-the-rank").figures["pods_recreated"] > 2
+
+
 # ---- brakes ----
+
+
+def test_without_the_breaker_a_health_check_gone_wrong_moves_ranks(off: pytest.MonkeyPatch) -> None:
+    """The breaker; and the moment for which a call must last, so that many are seen together."""
+    wrong = run("broken-health-check")
+    assert (wrong.verdict, wrong.figures["pods_deleted"]) == ("pass", 0)
+    off.setattr(breaker, "HEED_S", 0.0)
+    assert run("broken-health-check").figures["pods_deleted"] > 0
+    off.setattr(Breaker, "allows", lambda self, nodes: nodes)
+    replace_test(off, "too_much_is_bad", never)
+    assert run("broken-health-check").figures["pods_deleted"] >= 20
 
 
 def test_without_the_ceiling_pods_of_more_nodes_than_allowed_are_deleted(off: pytest.MonkeyPatch) -> None:

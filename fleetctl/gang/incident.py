@@ -20,6 +20,8 @@ Seen = Mapping[int, Verdict]
 
 WHAT_MAX, RANKS_MAX, REFUSED_MAX = 220, 80, 160
 OUR_DOING = ("exit-not-observed", "in-place-deadline", "recreate-deadline", "succeeded-too-early")
+ALIKE = 3
+"""So many ranks that do the same have one reason, and it is no machine."""
 KILLED = ("(SIGKILL)", "(SIGTERM)")
 
 
@@ -73,16 +75,22 @@ def same_root(verdicts: Iterable[Verdict]) -> str:
     alike: defaultdict[str, set[int]] = defaultdict(set)
     for verdict in verdicts:
         if verdict.scope == "Container" and not _may_be_our_doing(verdict) and "(SIGABRT)" not in verdict.because:
-            alike[_what(verdict)].add(verdict.rank)
+            alike[verdict.what].add(verdict.rank)
     what, ranks = max(alike.items(), key=lambda item: len(item[1]), default=("", set()))
-    return f"{len(ranks)} ranks {what}" if len(ranks) >= 3 else ""
+    return f"{len(ranks)} ranks {what}" if len(ranks) >= ALIKE else ""
+
+
+def machine_to_blame(culprit: Verdict, seen: Seen) -> str:
+    """The node that this counts against, though it proves nothing; "" if several ranks did the same."""
+    alike = sum(verdict.what == culprit.what for verdict in seen.values())
+    return culprit.strikes if alike < ALIKE else ""
 
 
 def _facts(verdicts: Iterable[Verdict], culprits: set[int]) -> list[Fact]:
     """One for each thing that was seen, with the ranks it is about; the culprits' first, then the most frequent."""
     by: defaultdict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
-        by[verdict.rule, _what(verdict)].append(verdict)
+        by[verdict.rule, verdict.what].append(verdict)
     groups = sorted(by.items(), key=lambda g: (not any(v.rank in culprits for v in g[1]), -len(g[1]), g[0]))
     return [
         Fact(
@@ -103,11 +111,6 @@ def _same_cause(verdict: Verdict, culprit: Verdict) -> bool:
 
 def _may_be_our_doing(verdict: Verdict) -> bool:
     return verdict.rule in OUR_DOING or verdict.because.endswith(KILLED)
-
-
-def _what(verdict: Verdict) -> str:
-    """What was seen, whoever it is about: `exited 139 (SIGSEGV)`."""
-    return verdict.because.removeprefix(f"rank {verdict.rank} ")
 
 
 def _stamp(since: float) -> str:

@@ -40,6 +40,7 @@ def judge(s: Snapshot, memory: Memory) -> Judgement:
         waiting=_waiting(s, memory),
         ran=ran,
         silent=_silent(s, memory),
+        unheard=s.monotonic if any(m.node and m.node.silent for m in s.members) else memory.unheard,
         released=memory.released if memory.released[0] == released else (released, s.monotonic),
     )
     policy, latch = s.gang.spec.recovery, s.status.breaker
@@ -76,6 +77,7 @@ def _diagnosed(
         distrusted=distrusted,
         unheeded=unheeded,
         silent_domain=memory.silent[0],
+        heard_s=s.monotonic - memory.unheard,
     )
     missing = {m.rank: memory.waited_s(m.rank, s.monotonic) for m in s.members if not m.at_barrier}
     verdicts, condemned = diagnose(s.members, circumstances, missing), _condemned(s)

@@ -189,10 +189,6 @@ def _raise_target(s: Snapshot, memory: Memory, step: attempt.RaiseTarget, situat
         raised = msgspec.structs.replace(raised, replace_created_before=raised.target)
     status = msgspec.structs.replace(before, attempt=raised, ranks=Ranks(total=len(s.members)), budgets=spent)
     decided = _recovering(s, status, "RecreateGang" if step.all_anew else _how(bool(step.victims)))
-    if verdict.strikes:
-        who = f"{s.gang.namespace}/{s.gang.name}/{verdict.rank}"
-        strike = Strike(at=int(s.now.timestamp()), rule=verdict.rule, who=who)
-        decided = replace(decided, actions=(*decided.actions, StrikeNode(verdict.strikes, strike)))
     return replace(decided, memory=replace(memory, ran=outcome.ended(ran)))
 
 
@@ -443,7 +439,7 @@ def _ping_round(s: Snapshot, memory: Memory, step: attempt.PingRound, _: attempt
 
 def _commit(s: Snapshot, memory: Memory, step: attempt.CommitRelease, _: attempt.Situation) -> Plan:
     record, size = s.status.attempt, len(s.members)
-    cause, found = _settled(s, memory)
+    cause, found, strikes = _settled(s, memory)
     total = seconds_since(record.started_at, s.now)
     barrier = min(total, seconds_since(record.started_at, memory.gathered_at or s.now))
     begins = cause.scope in ("Start", "Resume")
@@ -478,26 +474,30 @@ def _commit(s: Snapshot, memory: Memory, step: attempt.CommitRelease, _: attempt
         ("Recovering", "False", "Released", message),
     )
     notice = Notice("Released", f"{message}, {total:.1f} s after: {cause.message}", "Release")
-    actions = (WriteStatus(status, notice), Release(_uids(s.members), step.promise))
+    actions: tuple[Action, ...] = (WriteStatus(status, notice), Release(_uids(s.members), step.promise), *strikes)
     return Plan(actions, wake_in=RESEND_S, reasons=(message,), memory=replace(memory, seen={}))
 
 
-def _settled(s: Snapshot, memory: Memory) -> tuple[Cause, Incident | None]:
-    """The cause, and the incident, now that all is seen that there will be: the culprit may have reported late."""
+def _settled(s: Snapshot, memory: Memory) -> tuple[Cause, Incident | None, tuple[StrikeNode, ...]]:
+    """The cause, the incident and what it counts against, now that all is seen that there will be: the culprit may have
+    reported late."""
     record = s.status.attempt
     cause = record.cause or Cause(scope="Unknown", rule="unknown", message="unknown")
     rank = cause.rank
     if record.incident is None or rank is None or rank not in memory.seen:
-        return cause, record.incident
-    ordered = likeliest_first(memory.seen.values())
-    culprit = ordered[0]
-    if culprit.rank != cause.rank and culprit.scope == cause.scope:
+        return cause, record.incident, ()
+    culprit = likeliest_first(memory.seen.values())[0]
+    if culprit.rank != rank and culprit.scope == cause.scope:
         cause = msgspec.structs.replace(
             cause, rank=culprit.rank, rule=culprit.rule, message=culprit.because, node=_node_of(s.members, culprit)
         )
     else:
         culprit = memory.seen[rank]
-    return cause, incident.told(culprit, memory.seen, record.incident.refused, before=record.incident)
+    found = incident.told(culprit, memory.seen, record.incident.refused, before=record.incident)
+    node = incident.machine_to_blame(culprit, memory.seen)
+    who = f"{s.gang.namespace}/{s.gang.name}/{culprit.rank}"
+    strike = Strike(at=int(s.now.timestamp()), rule=culprit.rule, who=who)
+    return cause, found, (StrikeNode(node, strike),) if node else ()
 
 
 def _rung(

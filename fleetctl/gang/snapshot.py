@@ -6,6 +6,7 @@ Values only. Memory is a cache: losing it may delay a decision, never make an un
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 
 from fleetctl.gang import attempt, breaker, incident, outcome
 from fleetctl.gang.identity import Gang
@@ -60,8 +61,8 @@ class Memory:
     `waiting`: by rank, what is waited for, and since when. `alone`: by pod uid, how often it was let in alone, and when
     last. `created`, `deleted`: what counts against the pace. `seen`: what has been seen since the attempt that ran last
     ended. `called`: what counts against the breaker. `ran`: how the attempt that runs does. `silent`: the
-    failure domain of which nothing was heard last, and when. `released`: the attempt that was released last, and since
-    when we know.
+    failure domain of which nothing was heard last, and when. `unheard`: when nothing was heard of some node last.
+    `released`: the attempt that was released last, and since when we know.
     """
 
     round: attempt.Round | None = None
@@ -74,6 +75,7 @@ class Memory:
     called: breaker.Called = field(default_factory=dict)
     ran: outcome.Ran = outcome.NOT_RUN
     silent: tuple[str, float] = ("", 0.0)
+    unheard: float = -inf
     released: tuple[int, float] = (0, 0.0)
 
     def waited_s(self, rank: int, now: float) -> float:

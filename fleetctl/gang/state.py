@@ -278,6 +278,11 @@ class Verdict:
     strikes: str = ""
     follows: bool = False
 
+    @property
+    def what(self) -> str:
+        """What was seen, whoever it is about: `exited 139 (SIGSEGV)`."""
+        return self.because.removeprefix(f"rank {self.rank} ")
+
 
 def ranges(ranks: Iterable[int]) -> str:
     """Ranks as people write them: `3,17-24`."""

@@ -4,6 +4,7 @@ Add a family: write its file, list its RULES here where they must be asked. What
 members worth asking about (`_is_well`): thousands are looked at many times a second.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -53,14 +54,16 @@ def likeliest_first(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
 
     Nodes come before containers, whose failures may follow from them; victims report before culprits, so the earliest
     evidence with a time of its own comes before what was merely noticed, and within a second (statuses know no less)
-    what seldom follows from another's failure before what usually does.
+    what seldom follows from another's failure before what usually does, and the odd one before what many did alike.
     """
-    return tuple(sorted(verdicts, key=_order))
+    found = list(verdicts)
+    alike = Counter(verdict.what for verdict in found)
 
+    def order(verdict: Verdict) -> tuple[bool, bool, float, bool, int, int]:
+        since = float(int(verdict.since)) if verdict.since else inf
+        return not verdict.fatal, verdict.scope != "Node", since, verdict.follows, alike[verdict.what], verdict.rank
 
-def _order(verdict: Verdict) -> tuple[bool, bool, float, bool, int]:
-    since = float(int(verdict.since)) if verdict.since else inf
-    return not verdict.fatal, verdict.scope != "Node", since, verdict.follows, verdict.rank
+    return tuple(sorted(found, key=order))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ life that follows a fault is itself proof that there was one.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeVar
 
 from fleetctl.gang.spec import Progress, UserRule
@@ -25,7 +26,8 @@ class Circumstances:
     released, as far as this controller knows, 0 while nothing is; `steps_before`: whether ranks have told of steps in
     an earlier attempt. `now` is Unix time, `monotonic` what `Steps.at` is of. `distrusted`: the breaker is open, so
     nobody's word about a node that is alive is taken; nor is it, yet, about those that are `unheeded`.
-    `silent_domain`: a failure domain of which nothing is heard, or was a moment ago.
+    `silent_domain`: a failure domain of which nothing is heard, or was a moment ago. `heard_s`: for how long all nodes
+    have been heard.
     """
 
     released: Promise
@@ -42,6 +44,7 @@ class Circumstances:
     distrusted: bool = False
     unheeded: frozenset[str] = frozenset()
     silent_domain: str = ""
+    heard_s: Seconds = inf
 
     @property
     def gathering(self) -> bool:

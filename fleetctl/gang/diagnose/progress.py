@@ -57,7 +57,9 @@ def hangs(whole: Whole) -> Mapping[int, Verdict]:
     if any(gang.monotonic - told.at < floor for told in steps.values()):
         return {}
     limit = max(floor, MEAN_STEPS * median(told.mean_s for told in steps.values()))
-    if any(told.paused or gang.monotonic - told.at < limit for told in steps.values()) or whole.once(silent_nodes):
+    if any(told.paused or gang.monotonic - told.at < limit for told in steps.values()):
+        return {}
+    if whole.once(silent_nodes) or gang.heard_s < limit:  # who was cut off goes on when it is back, or fails
         return {}
     last, furthest = min(told.step for told in steps.values()), max(told.step for told in steps.values())
     behind = sorted(rank for rank, told in steps.items() if told.step == last)

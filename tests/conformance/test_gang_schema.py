@@ -71,7 +71,7 @@ A_RULE_TOO_MANY = (
         with_rules(a_rule("RecreateGang", groups=["worker"])),
         with_rules(*[a_rule(exitCodes=list(range(1, 256)))] * 20),
         with_rules(*[a_rule(reasons=["R" * 63] * 50)] * 20),
-        with_recovery(progress={"hangSeconds": 10, "firstStepSeconds": 10}),
+        with_recovery(progress={"hangSeconds": 10, "firstStepSeconds": 30}),
         with_recovery(breaker={"nodes": "100%", "withinMinutes": 1440, "resets": 3}),
     ],
 )
@@ -107,7 +107,7 @@ def test_accepted(real: Api, gang: Object):
         (with_rules(a_rule(signals=["SEGV"])), "signals[0]", "should match"),
         (with_rules(*[a_rule()] * 21), "rules", "at most 20 items"),
         (with_recovery(progress={"hangSeconds": 9}), "hangSeconds", "greater than or equal to 10"),
-        (with_recovery(progress={"firstStepSeconds": 9}), "firstStepSeconds", "greater than or equal to 10"),
+        (with_recovery(progress={"firstStepSeconds": 9}), "firstStepSeconds", "greater than or equal to 30"),
         (with_recovery(breaker={"nodes": "101%"}), "breaker.nodes", "should match"),
         (with_recovery(breaker={"withinMinutes": 0}), "withinMinutes", "greater than or equal to 1"),
         (with_recovery(breaker={"resets": -1}), "resets", "greater than or equal to 0"),

@@ -17,8 +17,8 @@ def replay(*arguments: str) -> tuple[int, Any, str]:
     command = (FLEETCTL, "replay", "--context", "kind-fleetctl", "-o", "json", *arguments)
     done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_RUN_S, check=False)
     printed = json.loads(done.stdout or "null")
-    runs = (printed or {}).get("runs") or [printed or {"story": []}]
-    stories = [f"{line['at']:8.1f}  {line['text']}" for run in runs for line in run["story"]]
+    runs = (printed or {}).get("runs") or [printed or {}]
+    stories = [f"{line['at']:8.1f}  {line['text']}" for run in runs for line in run.get("story", ())]
     return done.returncode, printed, "\n".join([done.stderr, *stories])
 
 

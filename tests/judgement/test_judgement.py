@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from fleetctl.gang import breaker, diagnose, judgement
+from fleetctl.gang import breaker, diagnose, judgement, plan
 from fleetctl.gang.diagnose.case import Circumstances
 from fleetctl.gang.state import Member, Seconds, Verdict
 from tests.judgement.judge import HANG_FOUND_S, RIGHT_AT_LEAST, WRONG_NODE_AT_MOST, Total, judge
@@ -51,7 +51,12 @@ def judging(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
 
 def test_who_blames_the_rank_that_reports_first_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: dict[int, int] = {}
-    monkeypatch.setattr(diagnose, "_order", lambda verdict: heard.setdefault(verdict.rank, len(heard)))
+
+    def by_arrival(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+        return tuple(sorted(verdicts, key=lambda verdict: heard.setdefault(verdict.rank, len(heard))))
+
+    monkeypatch.setattr(diagnose, "likeliest_first", by_arrival)
+    monkeypatch.setattr(plan, "likeliest_first", by_arrival)
     for seed in HEARD_TOO_LATE:
         heard.clear()
         judged = judge(seed)

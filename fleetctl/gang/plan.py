@@ -231,7 +231,8 @@ def _progressed(s: Snapshot, ran: outcome.Ran) -> bool:
 
 
 def _incident(s: Snapshot, memory: Memory, culprit: Verdict, recreated: int) -> Incident:
-    rung: Rung = "RecreateGang" if culprit.rung == "RecreateGang" else "RecreatePod" if recreated else "InPlace"
+    rung: Rung = "RecreatePod" if recreated and culprit.rung == "InPlace" else culprit.rung
+    recreated = recreated or int(rung == "RecreatePod")  # also one that somebody else deletes already
     refused = incident.refused(culprit, rung, ranks=len(s.members), recreated=recreated)
     return incident.told(culprit, memory.seen, refused, before=s.status.attempt.incident)
 

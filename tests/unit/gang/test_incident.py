@@ -153,3 +153,16 @@ def test_a_gang_that_ends_keeps_its_last_incident() -> None:
         told = world.status.attempt.incident
         assert told
         assert (told.culprits, told.refused) == ("1", [f"RestartInPlace: {why}"])
+
+
+def test_a_pod_that_somebody_else_deletes_is_not_said_to_be_kept() -> None:
+    world = running_gang(4)
+    world.pod(1, deleting=True)
+    world.update_life(1, leaving=True)
+    in_turn(world)
+    told = world.status.attempt.incident
+    assert told
+    assert told.refused == [
+        "RestartInPlace of rank 1: the pod does not come back",
+        "RecreateGang: 3 ranks need no new pod: nothing speaks against their machines",
+    ]

@@ -58,8 +58,9 @@ class Causes:
         """By (fault, rank), when that fault named it last; inf while it lasts."""
         self._ended_on: Counter[str] = Counter()
         self._restarted_on: Counter[str] = Counter()
-        self._hung_on: Counter[str] = Counter()
-        """By node, how often a trainer ended there by itself, all containers of a pod restarted unasked, one hung."""
+        self._hit_on: Counter[str] = Counter()
+        """By node, how often a trainer ended there by itself, all containers of a pod restarted unasked, a trainer hung
+        or a device was called unhealthy."""
         self._released_at: dict[str, float] = {}
         self._wiped = False
 
@@ -100,10 +101,9 @@ class Causes:
         for rank in event.ranks:
             lasts = event.fault in LASTING and event.phase == "begins"
             self._hit_at[event.fault, rank] = inf if lasts else event.at
-            if event.fault == "trainer_hangs" and event.phase == "begins":
-                self._hung_on.update(
-                    {gang.latest[rank].node for gang in self._facts.gangs.values() if rank in gang.latest}
-                )
+            if lasts:
+                gangs = self._facts.gangs.values()
+                self._hit_on.update({gang.latest[rank].node for gang in gangs if rank in gang.latest})
 
     # S16
 
@@ -195,7 +195,7 @@ class Causes:
         pod = write.gang.latest.get(-1 if write.after.rank is None else write.after.rank)
         if pod is None or not (self._container_ended(write) or self._stands_still(write)):
             return False
-        return max(self._ended_on[pod.node], self._restarted_on[pod.node]) + self._hung_on[pod.node] >= LEMON
+        return max(self._ended_on[pod.node], self._restarted_on[pod.node]) + self._hit_on[pod.node] >= LEMON
 
     def _fits_a_rule(self, write: GangWrite) -> bool:
         of_pod = self._container_ended(write) or self._pod_leaves(write)

@@ -48,7 +48,8 @@ def judge(s: Snapshot, memory: Memory) -> Judgement:
         verdicts = _diagnosed(s, memory, distrusted=True)
         return Judgement(verdicts, replace(memory, seen=_seen(s, memory, verdicts)), breaker=latch.message)
     verdicts, unheeded = _diagnosed(s, memory), frozenset[str]()
-    if s.status.attempt.writer == s.writer and policy.mode == "Enforce" and not s.status.finished:
+    acts = policy.mode == "Enforce" and not policy.paused and not s.status.finished
+    if acts and s.status.attempt.writer == s.writer:
         called = breaker.counted(memory.called, verdicts, policy.breaker, s.monotonic)
         if opens := _why_open(s, called, verdicts):
             return Judgement(verdicts, replace(memory, called={}), opens=opens)
@@ -81,12 +82,15 @@ def _diagnosed(
     )
     missing = {m.rank: memory.waited_s(m.rank, s.monotonic) for m in s.members if not m.at_barrier}
     verdicts, condemned = diagnose(s.members, circumstances, missing), _condemned(s)
-    return verdicts if not condemned else likeliest_first(({v.rank: v for v in verdicts} | condemned).values())
+    if not condemned:
+        return verdicts
+    no_less = {v.rank: v for v in verdicts if v.rung != "InPlace"}
+    return likeliest_first(({v.rank: v for v in verdicts} | condemned | no_less).values())
 
 
 def _condemned(s: Snapshot) -> dict[int, Verdict]:
-    """By rank, of the pods that the record names for what is seen no more once the trainer restarts: a lemon's failure,
-    an exit that a user's rule is about."""
+    """By rank, of the pods that this target was raised to replace for what is seen no more once the trainer restarts: a
+    lemon's failure, an exit that a user's rule is about."""
     record = s.status.attempt
     cause = record.cause
     if (
@@ -107,7 +111,7 @@ def _condemned(s: Snapshot) -> dict[int, Verdict]:
             node=r.node,
         )
         for rank, pod, r in pods
-        if pod is not None and pod.uid == r.uid and not pod.terminal
+        if pod is not None and pod.uid == r.uid and pod.attempt < record.target and not pod.terminal
     }
 
 

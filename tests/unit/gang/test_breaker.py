@@ -151,7 +151,7 @@ def test_while_we_only_observe_or_are_paused_it_is_not_opened() -> None:
         world.gang = with_policy(world.gang, **changes)
         called_bad(world, *range(9))
         world.run()
-        assert world.status.breaker is None or changes == {"paused": True}
+        assert world.status.breaker is None
         assert world.deleted == []
 
 

@@ -46,6 +46,36 @@ def test_so_is_a_machine_that_a_users_rule_is_about_also_by_another_leader() -> 
     assert [uid for uid, _ in world.deleted] == ["uid-2"]
 
 
+def test_all_anew_for_a_machine_is_asked_once_and_nobody_goes_there_again() -> None:
+    world = World(a_gang(4, unhealthy_ceiling="90%"))
+    recovery = msgspec.structs.replace(
+        world.gang.spec.recovery, rules=[UserRule(match=Match(node_conditions=["Odd"]), action="RecreateGang")]
+    )
+    world.gang = replace(world.gang, spec=msgspec.structs.replace(world.gang.spec, recovery=recovery))
+    world.run()
+    world.node("node-0", conditions=frozenset({"Odd"}))
+    world.run(40)
+    assert (world.status.attempt.released, len(world.deleted)) == (2, 4)
+    assert world.status.history[0].rung == "RecreateGang"
+    assert "node-0" not in {member.pod.node for member in world.members if member.pod}
+
+
+def test_a_new_pod_does_not_ask_for_all_anew_once_more() -> None:
+    """At the first start all pods are of the attempt that the gang gathers for: the status was written for ever."""
+    world = World(a_gang(4, unhealthy_ceiling="90%"))
+    recovery = msgspec.structs.replace(
+        world.gang.spec.recovery, rules=[UserRule(match=Match(node_conditions=["Odd"]), action="RecreateGang")]
+    )
+    world.gang = replace(world.gang, spec=msgspec.structs.replace(world.gang.spec, recovery=recovery))
+    for _ in range(2):
+        for action in world.think().actions:
+            world.carry_out(action)
+    world.node("node-0", conditions=frozenset({"Odd"}))
+    world.run(40)
+    assert world.status.attempt.released == 1
+    assert {uid for uid, _ in world.deleted} == {"uid-0", "uid-1"}
+
+
 def test_a_node_that_is_proven_alive_again_is_not_condemned() -> None:
     world = running_gang(4)
     world.dies("node-0")
@@ -64,3 +94,26 @@ def test_the_successor_of_a_condemned_pod_is_not() -> None:
     world.run()
     assert [uid for uid, _ in world.deleted] == ["uid-1"]
     assert world.status.attempt.released == 2
+
+
+def test_a_condemned_pod_whose_node_dies_is_not_waited_for() -> None:
+    """It was, for ever: campaign seed 645."""
+    world = running_gang(4)
+    struck(world, "node-0")
+    world.exits(rank=1, code=139)
+    begins(world)
+    world.pod(1, deleting=True)
+    world.dies("node-0")
+    world.run()
+    assert {"uid-0", "uid-1"} <= {uid for uid, grace_s in world.deleted if grace_s == 0}
+
+
+def test_a_pod_made_for_this_target_is_not_condemned_with_the_others() -> None:
+    world = running_gang(4)
+    struck(world, "node-0")
+    world.exits(rank=1, code=139)
+    begins(world)
+    world.pod(1, attempt=world.status.attempt.target)
+    world.new_life(1)
+    world.run()
+    assert world.deleted == []

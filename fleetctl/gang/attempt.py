@@ -62,7 +62,7 @@ class Situation:
     @cached_property
     def victims(self) -> tuple[tuple[Member, Verdict], ...]:
         """Who must get a new pod, and has one of ours that we would have to delete first."""
-        by_rank = {v.rank: v for v in self.verdicts if v.rung == "RecreatePod"}
+        by_rank = {v.rank: v for v in self.verdicts if v.rung != "InPlace"}
         pairs = ((m, v) for rank, v in sorted(by_rank.items()) if not self.is_earlier(m := self.members[rank]))
         return tuple((m, v) for m, v in pairs if m.pod and m.pod.ours and (v.dead or not m.pod.deleting))
 
@@ -73,9 +73,12 @@ class Situation:
 
     @cached_property
     def recreates_all(self) -> Verdict | None:
-        """The verdict that all ranks must get new pods."""
-        wanted = (v for v in self.verdicts if v.rung == "RecreateGang")
-        return next((v for v in wanted if not self.is_earlier(self.members[v.rank])), None)
+        """The verdict that all ranks must get new pods. A pod that was made for this very target cannot ask for that
+        again: it is made anew alone."""
+        made_now = self.record.target if self.record.target > self.record.released else 0
+        wanted = ((v, self.members[v.rank]) for v in self.verdicts if v.rung == "RecreateGang")
+        olds = (v for v, m in wanted if not self.is_earlier(m) and not (m.pod and m.pod.attempt == made_now))
+        return next(olds, None)
 
     @cached_property
     def named(self) -> tuple[tuple[Member, Verdict], ...]:
@@ -388,7 +391,7 @@ def raise_target(s: Situation) -> Step:
 
 
 def raise_target_all_anew(s: Situation) -> Step:
-    return RaiseTarget(s.recreates_all, all_anew=True)
+    return RaiseTarget(s.recreates_all, s.unnamed, all_anew=True)
 
 
 def recreate_all(s: Situation) -> Step:

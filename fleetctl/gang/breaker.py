@@ -2,7 +2,8 @@
 
 Hardware fails by the node; a health check that is broken fails by the hundred. Nodes that are proven dead do not count:
 nobody merely says so. A call is heeded only after a moment, so that a hundred of them are seen together, and one that
-is taken back at once does nothing. Pure bookkeeping: plan.py keeps what is counted and opens the breaker.
+is taken back at once does nothing. Pure bookkeeping: judgement.py keeps what is counted, plan.py opens
+the breaker.
 """
 
 from collections.abc import Collection, Iterable, Mapping

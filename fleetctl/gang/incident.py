@@ -19,7 +19,6 @@ Seen = Mapping[int, Verdict]
 """By rank, the verdict that tells most."""
 
 WHAT_MAX, RANKS_MAX, REFUSED_MAX = 220, 80, 160
-OUR_DOING = ("exit-not-observed", "in-place-deadline", "recreate-deadline", "succeeded-too-early")
 ALIKE = 3
 """So many ranks that do the same have one reason, and it is no machine."""
 KILLED = ("(SIGKILL)", "(SIGTERM)")
@@ -39,18 +38,19 @@ def remembered(seen: Seen, verdicts: Iterable[Verdict], *, gathering: bool) -> S
 
 
 def told(culprit: Verdict, seen: Seen, refused: Sequence[str] = (), *, before: Incident | None = None) -> Incident:
-    """The incident, in at most 4 KiB. `before`: as an earlier controller has told it, whose facts come first."""
+    """The incident, in at most 4 KiB. `before`: as it was told last, perhaps by another controller: what we have not
+    seen ourselves is kept."""
     culprits = {v.rank for v in seen.values() if _same_cause(v, culprit)} | {culprit.rank}
-    facts = list(before.facts) if before else []
+    facts = _facts(seen.values(), culprits)
     known = {(fact.rule, fact.what) for fact in facts}
-    facts += [fact for fact in _facts(seen.values(), culprits) if (fact.rule, fact.what) not in known]
+    facts += [fact for fact in (before.facts if before else ()) if (fact.rule, fact.what) not in known]
     cascade = set(seen) - culprits
     return Incident(
         culprits=_short(ranges(culprits), RANKS_MAX),
         cascade=_short(ranges(cascade), RANKS_MAX),
         facts=facts[:FACTS_MAX],
         refused=[_short(sentence, REFUSED_MAX) for sentence in refused][:8],
-        omitted=max(0, len(facts) - FACTS_MAX) + (before.omitted if before else 0),
+        omitted=max(0, len(facts) - FACTS_MAX, before.omitted if before else 0),
     )
 
 
@@ -70,8 +70,8 @@ def refused(culprit: Verdict, rung: Rung, *, ranks: int, recreated: int) -> tupl
 
 
 def same_root(verdicts: Iterable[Verdict]) -> str:
-    """What at least three ranks on their own machines did alike, in words; "" if there is no such thing. One machine
-    does not do that, nor a peer that waits for another: it is in the program."""
+    """What at least three ranks did alike, in words; "" if there is no such thing. Not SIGABRT, by which ends whoever
+    waits for a peer in vain."""
     alike: defaultdict[str, set[int]] = defaultdict(set)
     for verdict in verdicts:
         if verdict.scope == "Container" and not _may_be_our_doing(verdict) and "(SIGABRT)" not in verdict.because:
@@ -110,7 +110,7 @@ def _same_cause(verdict: Verdict, culprit: Verdict) -> bool:
 
 
 def _may_be_our_doing(verdict: Verdict) -> bool:
-    return verdict.rule in OUR_DOING or verdict.because.endswith(KILLED)
+    return verdict.rule == "exit-not-observed" or verdict.because.endswith(KILLED)
 
 
 def _stamp(since: float) -> str:

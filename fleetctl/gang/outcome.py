@@ -52,10 +52,10 @@ def looked_at(
     if len(means) < size:  # somebody has not made a step yet
         return replace(ran, reached=reached)
     mean_s = median(means)
-    warm = ran.warm_up_s or (since_s if not ran.usual_s or mean_s <= WARM * ran.usual_s else 0.0)
-    return replace(
-        ran, reached=reached, first_step_s=ran.first_step_s or since_s, warm_up_s=warm, now_s=mean_s if warm else 0.0
-    )
+    is_warm = mean_s <= WARM * ran.usual_s  # never, while nobody knows what is usual: a new leader does not
+    warm = ran.warm_up_s or (since_s if is_warm else 0.0)
+    now_s = mean_s if warm or not ran.usual_s else 0.0
+    return replace(ran, reached=reached, first_step_s=ran.first_step_s or since_s, warm_up_s=warm, now_s=now_s)
 
 
 def straggling(ran: Ran, told: bool, monotonic: Seconds) -> str | None:

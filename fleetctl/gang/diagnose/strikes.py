@@ -67,13 +67,13 @@ def alike(answers: Sequence[tuple[Case, Verdict]]) -> frozenset[int]:
     ends: defaultdict[str, list[tuple[Case, Verdict]]] = defaultdict(list)
     for case, verdict in answers:
         if verdict.scope == "Container" and verdict.since:
-            ends[_end(case, verdict)].append((case, verdict))
+            ends[_end(verdict)].append((case, verdict))
     return frozenset(v.rank for group in ends.values() if _is_one(group) for _, v in group)
 
 
-def _end(case: Case, verdict: Verdict) -> str:
+def _end(verdict: Verdict) -> str:
     """How it ended, whoever it was: `exited 139 (SIGSEGV)`."""
-    return verdict.because.removeprefix(f"{case.who} ").partition(";")[0]
+    return verdict.what.partition(";")[0]
 
 
 def _is_one(group: Sequence[tuple[Case, Verdict]]) -> bool:

@@ -49,7 +49,7 @@ def test_all_bad_nodes_of_an_incident_are_culprits() -> None:
 def test_what_an_earlier_controller_has_told_stays() -> None:
     before = Incident(culprits="3", facts=[Fact(rule="r", what="w", ranks="3")], omitted=2)
     told = incident.told(verdict(3), seen(verdict(3)), before=before)
-    assert [fact.what for fact in told.facts] == ["w", "exited 1"]
+    assert [fact.what for fact in told.facts] == ["exited 1", "w"]
     assert told.omitted == 2
     assert incident.told(verdict(3), {}, before=told).facts == told.facts
 
@@ -166,3 +166,18 @@ def test_a_pod_that_somebody_else_deletes_is_not_said_to_be_kept() -> None:
         "RestartInPlace of rank 1: the pod does not come back",
         "RecreateGang: 3 ranks need no new pod: nothing speaks against their machines",
     ]
+
+
+def test_a_fact_that_grows_is_told_as_it_is_by_now_and_omissions_are_counted_once() -> None:
+    first = incident.told(verdict(3), seen(verdict(3)))
+    grown = incident.told(verdict(3), seen(verdict(3), verdict(4), verdict(5)), before=first)
+    assert [(fact.what, fact.ranks) for fact in grown.facts] == [("exited 1", "3-5")]
+    many = seen(*(verdict(rank, f"exited {rank}") for rank in range(FACTS_MAX + 2)))
+    once = incident.told(verdict(0), many)
+    assert once.omitted == 2
+    assert incident.told(verdict(0), many, before=once) == once
+
+
+def test_who_does_not_come_back_is_a_fact() -> None:
+    late = verdict(7, "did not come back in place", scope="Unknown", rule="in-place-deadline")
+    assert set(incident.remembered(seen(verdict(3)), [late], gathering=True)) == {3, 7}

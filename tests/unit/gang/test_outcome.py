@@ -113,3 +113,12 @@ def test_a_moment_of_slowness_is_not_told() -> None:
         slow(world, 50, 2.4)
         slow(world, 10, 1.7)
     assert world.status.condition("Straggling") is None
+
+
+def test_a_new_leader_does_not_know_when_a_gang_was_warm() -> None:
+    world = running_gang(2)
+    train(world, 3600, 900)
+    world.memory = type(world.memory)()
+    train(world, 60, 930)
+    fault(world)
+    assert world.status.history[1].outcome.warm_up == 0.0

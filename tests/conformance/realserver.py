@@ -1,6 +1,7 @@
 """A real kube-apiserver with its etcd, on ports of 127.0.0.1 that are free, for as long as a block lasts.
 
-No controllers run: nothing collects garbage, and what is in a namespace stays. Whoever holds the token may do anything.
+No controllers run: nothing collects garbage, and what is in a namespace stays. Whoever holds a token may do anything;
+only those of the group system:masters are exempt from the server's flow control.
 """
 
 import base64
@@ -16,9 +17,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import trustme
@@ -52,12 +54,19 @@ def programs() -> Path:
     return found
 
 
-class RealServer:
-    """`url` is where it listens, `tls` how to trust it."""
+def token_of(user: str) -> str:
+    """Of one of the `users` that `running` was told of."""
+    return f"{TOKEN}-{user}"
 
-    def __init__(self, url: str, etcd: str, tls: ssl.SSLContext) -> None:
+
+class RealServer:
+    """`url` is where it listens, `tls` and the file `authority` how to trust it, `pids` those of its two programs."""
+
+    def __init__(self, url: str, etcd: str, tls: ssl.SSLContext, authority: Path) -> None:
         self.url = url
         self.tls = tls
+        self.authority = authority
+        self.pids: dict[str, int] = {}
         self._etcd = etcd
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -79,19 +88,36 @@ class RealServer:
             return json.load(answer)
 
 
+AUDIT_POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, users: ["system:apiserver"]}
+- {level: Metadata}
+"""
+
+
 @contextmanager
-def running(folder: Path) -> Iterator[RealServer]:
-    """Ready, and it knows Gangs. `folder` is empty, and keeps the logs. Raises Missing."""
+def running(
+    folder: Path, *, users: Mapping[str, str] = MappingProxyType({}), audit: Path | None = None
+) -> Iterator[RealServer]:
+    """Ready, and it knows Gangs. `folder` is empty, and keeps the logs. Raises Missing.
+
+    `users` have a token and a group each. `audit` is the file that all requests are told to, bodies left out.
+    """
     found = programs()
-    port, clients, peers = _free_ports(3)
+    port, clients, peers = free_ports(3)
     etcd, url = f"http://127.0.0.1:{clients}", f"https://127.0.0.1:{port}"
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-    (folder / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
+    tokens = [f"{TOKEN},admin,admin,system:masters", *(f"{token_of(u)},{u},{u},{group}" for u, group in users.items())]
+    (folder / "tokens.csv").write_text("\n".join(tokens) + "\n")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
     tls = ssl.create_default_context()
     authority.configure_trust(tls)
-    server = RealServer(url, etcd, tls)
+    server = RealServer(url, etcd, tls, folder / "ca.pem")
     commands = (
         [
             found / "etcd",
@@ -118,6 +144,7 @@ def running(folder: Path) -> Iterator[RealServer]:
             f"--service-account-signing-key-file={folder / 'server.pem'}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--endpoint-reconciler-type=none",
+            *_audited(folder, audit),
         ],
     )
     started: list[subprocess.Popen[bytes]] = []
@@ -126,9 +153,10 @@ def running(folder: Path) -> Iterator[RealServer]:
             with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
                 started.append(
                     subprocess.Popen(
-                        command, stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent
+                        command, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
                     )
                 )
+            server.pids[Path(command[0]).name] = started[-1].pid
         _wait_for(server, "/readyz?verbose", started, folder)
         with CRD.open() as text:
             server.ask("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(text))
@@ -140,13 +168,21 @@ def running(folder: Path) -> Iterator[RealServer]:
             program.wait()
 
 
-def _die_with_parent() -> None:
+def _audited(folder: Path, audit: Path | None) -> list[str]:
+    if audit is None:
+        return []
+    (folder / "audit-policy.yaml").write_text(AUDIT_POLICY)
+    policy = f"--audit-policy-file={folder / 'audit-policy.yaml'}"
+    return [policy, f"--audit-log-path={audit}", "--audit-log-maxsize=4000"]
+
+
+def die_with_parent() -> None:
     """Also when pytest is killed and no `finally` runs."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

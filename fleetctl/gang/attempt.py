@@ -248,7 +248,7 @@ def finished(s: Situation) -> bool:
 
 
 def written_by_a_later_leader(s: Situation) -> bool:
-    return _transitions(s.record.writer) > _transitions(s.writer)
+    return term_of(s.record.writer) > term_of(s.writer)
 
 
 def written_by_another(s: Situation) -> bool:
@@ -302,7 +302,7 @@ def everyone_succeeded(s: Situation) -> bool:
 
 def an_image_has_no_shell(s: Situation) -> bool:
     """A gang that was released once has shells in all its images; then it was the node."""
-    return s.record.released == 0 and any(_failed_to_start_ours(m) for m in s.members if not m.unremarkable)
+    return s.record.released == 0 and any(_failed_to_start_ours(m) for m in s.members if m.shows == "More")
 
 
 def something_failed(s: Situation) -> bool:
@@ -552,7 +552,7 @@ def _current(s: Situation, asked: Round) -> bool:
     return asked.promise.attempt == s.record.target and asked.lives == s.lives_at_barrier
 
 
-def _transitions(writer: str) -> int:
+def term_of(writer: str) -> int:
     """`controller-7c9f/12` → 12: how often the Lease had changed hands when that leader took it."""
     number = writer.rpartition("/")[2]
     return int(number) if number.isdigit() else -1

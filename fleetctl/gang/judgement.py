@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fleetctl.gang import breaker, incident, outcome
 from fleetctl.gang.diagnose import diagnose, likeliest_first
 from fleetctl.gang.diagnose.case import Circumstances
-from fleetctl.gang.diagnose.node_state import silent_domain
+from fleetctl.gang.diagnose.node_state import cut_off, silent_domain
 from fleetctl.gang.snapshot import Aspect, Memory, Snapshot
 from fleetctl.gang.state import Promise, Verdict
 
@@ -82,10 +82,19 @@ def _diagnosed(
     )
     missing = {m.rank: memory.waited_s(m.rank, s.monotonic) for m in s.members if not m.at_barrier}
     verdicts, condemned = diagnose(s.members, circumstances, missing), _condemned(s)
-    if not condemned:
+    if condemned:
+        no_less = {v.rank: v for v in verdicts if v.rung != "InPlace"}
+        verdicts = likeliest_first(({v.rank: v for v in verdicts} | condemned | no_less).values())
+    return _explained(s, memory, verdicts)
+
+
+def _explained(s: Snapshot, memory: Memory, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    """And what all of them may follow from, if a failure domain is silent and the likeliest of them is a victim."""
+    domain = memory.silent[0]
+    if not domain or not verdicts or not verdicts[0].follows:
         return verdicts
-    no_less = {v.rank: v for v in verdicts if v.rung != "InPlace"}
-    return likeliest_first(({v.rank: v for v in verdicts} | condemned | no_less).values())
+    found = cut_off(s.members, domain, verdicts)
+    return likeliest_first((*verdicts, found)) if found else verdicts
 
 
 def _condemned(s: Snapshot) -> dict[int, Verdict]:
@@ -145,7 +154,9 @@ def _silent(s: Snapshot, memory: Memory) -> tuple[str, float]:
 def _seen(s: Snapshot, memory: Memory, verdicts: Sequence[Verdict]) -> incident.Seen:
     """What belongs to the incident that the gang is in; while it runs, what is wrong now."""
     if s.status.attempt.target > s.status.attempt.released:
-        return incident.remembered(memory.seen, verdicts, gathering=True)
+        seen = incident.remembered(memory.seen, verdicts, gathering=True)
+        # peers may abort before anybody is missed
+        return {v.rank: v for v in _explained(s, memory, likeliest_first(seen.values()))} if memory.silent[0] else seen
     return {v.rank: v for v in verdicts}
 
 

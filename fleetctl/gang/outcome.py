@@ -17,14 +17,18 @@ WARM = 1.2
 """A step that takes no longer than so many times the usual one is as fast as before."""
 STRAGGLES_S = 60.0
 """Who is slow for so long is told of."""
+NEW_SHARE = 0.1
+"""An attempt that got further than ever by less than so much of what it did has only been ended a moment later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How the attempt that runs does. `reached`: its furthest step; `first_step_s`, `warm_up_s`: seconds from its
-    release, 0 while it is not so far; `usual_s`: how long a step took in earlier attempts, once they were warm;
-    `now_s`: and in this one. `slow`: who straggles, and `slow_since` when just they do, of our own clock."""
+    """How the attempt that runs does. `began`, `reached`: the first step that we heard of, and the furthest;
+    `first_step_s`, `warm_up_s`: seconds from its release, 0 while it is not so far; `usual_s`: how long a step took in
+    earlier attempts, once they were warm; `now_s`: and in this one. `slow`: who straggles, and `slow_since` when just
+    they do, of our own clock."""
 
+    began: int = 0
     reached: int = 0
     first_step_s: Seconds = 0.0
     warm_up_s: Seconds = 0.0
@@ -46,16 +50,22 @@ def looked_at(
         return ran
     since_s = max(0.001, (now - datetime.fromisoformat(record.released_at)).total_seconds())
     reached = max(ran.reached, max(each.step for each in steps.values()))
+    ran = replace(ran, began=ran.began or reached, reached=reached)
     if (slow := stragglers(steps)) != ran.slow:
         ran = replace(ran, slow=slow, slow_since=monotonic)
     means = [each.mean_s for each in steps.values() if each.mean_s]
     if len(means) < size:  # somebody has not made a step yet
-        return replace(ran, reached=reached)
+        return ran
     mean_s = median(means)
     is_warm = mean_s <= WARM * ran.usual_s  # never, while nobody knows what is usual: a new leader does not
     warm = ran.warm_up_s or (since_s if is_warm else 0.0)
     now_s = mean_s if warm or not ran.usual_s else 0.0
-    return replace(ran, reached=reached, first_step_s=ran.first_step_s or since_s, warm_up_s=warm, now_s=now_s)
+    return replace(ran, first_step_s=ran.first_step_s or since_s, warm_up_s=warm, now_s=now_s)
+
+
+def got_further(ran: Ran, furthest: int) -> bool:
+    """Whether the attempt did more than make good again what was lost; `furthest`: the step that was reached before."""
+    return ran.reached - furthest > NEW_SHARE * (ran.reached - ran.began)
 
 
 def straggling(ran: Ran, told: bool, monotonic: Seconds) -> str | None:

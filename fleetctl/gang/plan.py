@@ -32,7 +32,7 @@ from fleetctl.gang.actions import (
 )
 from fleetctl.gang.conditions import Change, seconds_since, with_conditions
 from fleetctl.gang.diagnose import likeliest_first
-from fleetctl.gang.diagnose.node_state import is_suspect
+from fleetctl.gang.diagnose.node_state import DOMAIN_SILENT, is_suspect
 from fleetctl.gang.judgement import judge
 from fleetctl.gang.obstacle import SOON_S, Waiting, obstacles
 from fleetctl.gang.pods import PROBE_PORT, coordinator_service
@@ -226,7 +226,7 @@ def _progressed(s: Snapshot, ran: outcome.Ran) -> bool:
     if s.status.attempt.target > s.status.attempt.released:
         return False
     if ran.reached or s.status.furthest_step:
-        return ran.reached > s.status.furthest_step
+        return outcome.got_further(ran, s.status.furthest_step)
     return seconds_since(s.status.attempt.released_at, s.now) >= budget.PROGRESS_S
 
 
@@ -488,9 +488,14 @@ def _settled(s: Snapshot, memory: Memory) -> tuple[Cause, Incident | None, tuple
     if record.incident is None or rank is None or rank not in memory.seen:
         return cause, record.incident, ()
     culprit = likeliest_first(memory.seen.values())[0]
-    if culprit.rank != rank and culprit.scope == cause.scope:
+    if culprit.rank != rank and (culprit.scope == cause.scope or culprit.rule == DOMAIN_SILENT):
         cause = msgspec.structs.replace(
-            cause, rank=culprit.rank, rule=culprit.rule, message=culprit.because, node=_node_of(s.members, culprit)
+            cause,
+            scope=culprit.scope,
+            rank=culprit.rank,
+            rule=culprit.rule,
+            message=culprit.because,
+            node=_node_of(s.members, culprit),
         )
     else:
         culprit = memory.seen[rank]
@@ -613,7 +618,7 @@ def _cause(verdict: Verdict, situation: attempt.Situation) -> Cause:
 
 def _node_of(members: Sequence[Member], verdict: Verdict) -> str:
     pod = members[verdict.rank].pod
-    return verdict.node or (pod.node if pod else "")
+    return verdict.node or (pod.node if pod and verdict.rule != DOMAIN_SILENT else "")
 
 
 def _names(victims: Sequence[tuple[Member, Verdict]]) -> list[Replacing]:

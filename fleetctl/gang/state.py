@@ -8,7 +8,7 @@ each other; with anything else they may not.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 Seconds = float
 
@@ -221,18 +221,26 @@ class Member:
         return max(pod.attempt, *told, 0)
 
     @cached_property
-    def unremarkable(self) -> bool:
-        """Whether the pod shows nothing that a diagnosis could follow from, but for time, and for a restart of all its
-        containers; and its node is there and can be heard. Taints, conditions and reports of hardware may mean nothing:
-        those are the rules' business."""
+    def shows(self) -> Literal["Nothing", "End", "More"]:
+        """What a diagnosis could follow from, in the pod and its node, but for time, and for a restart of all
+        containers: nothing, while the pod goes on and the node is there; the end of a container alone; or more. Taints,
+        conditions, silence and reports of hardware may mean nothing: those are the rules' business."""
         pod, node = self.pod, self.node
-        return (
-            pod is not None
-            and pod.phase in ("Pending", "Running")
-            and not pod.deleting
-            and all(container.ended is None and not container.unhealthy for container in pod.containers)
-            and (node is None or (node.exists and not node.silent))
-        )
+        if pod is None or pod.deleting or pod.phase not in ("Pending", "Running"):
+            return "More"
+        if node is not None and not node.exists:
+            return "More"
+        end = False
+        for container in pod.containers:
+            if container.unhealthy:
+                return "More"
+            end = end or container.ended is not None
+        return "End" if end else "Nothing"
+
+    @cached_property
+    def kept(self) -> dict[object, Any]:
+        """What others have worked out from this member alone, by whatever they know it by."""
+        return {}
 
     def holds(self, promise: Promise) -> bool:
         """Whether the current life has persisted exactly this promise."""
@@ -255,7 +263,7 @@ class Zombie:
 Rung = Literal["InPlace", "RecreatePod", "RecreateGang"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Verdict:
     """What failed, judged from evidence. `fatal`: a user rule says that the gang must end.
 
@@ -282,6 +290,21 @@ class Verdict:
     def what(self) -> str:
         """What was seen, whoever it is about: `exited 139 (SIGSEGV)`."""
         return self.because.removeprefix(f"rank {self.rank} ")
+
+    def against_no_machine(self) -> "Verdict":
+        """The same, and nothing that counts against a machine. By hand, because thousands may fail alike."""
+        return Verdict(
+            scope=self.scope,
+            rule=self.rule,
+            rank=self.rank,
+            because=self.because,
+            since=self.since,
+            fatal=self.fatal,
+            rung=self.rung,
+            node=self.node,
+            dead=self.dead,
+            follows=self.follows,
+        )
 
 
 def ranges(ranks: Iterable[int]) -> str:

@@ -33,6 +33,9 @@ def check_kind(reader: Reader, root: Node, scenario: Scenario) -> None:
         reader.say(_at(root, "world", "controllers"), f"on kind there is one controller for now; {fix}")
     if (latency := _at(root, "world", "latency")) is not _at(root, "world"):
         reader.say(latency, f"a kind cluster takes the time that it takes; leave latency out, {WITHOUT_KIND}")
+    if world.trainer.checkpoint_every is not None:
+        fix = f"leave checkpointEvery out, {WITHOUT_KIND}"
+        reader.say(_at(root, "world", "trainer", "checkpointEvery"), f"trainers on kind lose no step; {fix}")
     if small is None and ranks > AS_IT_IS:
         fix = f"add kind: {{ranks: {KindCluster().ranks}, workers: {KindCluster().workers}}}"
         reader.say(_at(root, "world", "gang", "ranks"), f"{ranks:,} ranks are too many for a kind cluster; {fix}")

@@ -87,6 +87,12 @@ class Trainer(Struct, frozen=True, kw_only=True):
     stops_in: Annotated[
         DurationRange, Meta(description="how long it takes to end on SIGTERM; over 2s means it is killed")
     ] = Range(0.05, 0.2)
+    checkpoint_every: Annotated[
+        PositiveDuration | None,
+        Meta(
+            description="so much training is lost at most: a new attempt begins at the last checkpoint. Absent: none is"
+        ),
+    ] = field(default=None, name="checkpointEvery")
 
 
 class Latency(Struct, frozen=True, kw_only=True):

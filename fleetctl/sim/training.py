@@ -1,8 +1,8 @@
 """Lockstep: the ranks of a gang make steps only while all of them run the same attempt and reach each other.
 
-What the trainers of a gang have done together, for progress reports and for the end of the job. Nothing is lost in a
-restart: a checkpoint every step. All wait for the slowest rank, in each step. When one hangs, the others have begun the
-step that it keeps them from, and count it.
+What the trainers of a gang have done together, for progress reports and for the end of the job. A new attempt begins at
+the last checkpoint's step. All wait for the slowest rank, in each step. When one hangs, the others have begun the step
+that it keeps them from, and count it.
 """
 
 import asyncio
@@ -15,13 +15,22 @@ WORK = 0.8
 
 class Training:
     """One gang of `size` ranks. `step_s`: seconds a step takes; `runs_for_s`: training after which all ranks exit 0
-    (`finish` is called), None: for ever."""
+    (`finish` is called), None: for ever; `checkpoint_s`: training from one checkpoint to the next, None: nothing is
+    ever lost."""
 
-    def __init__(self, size: int, step_s: float, runs_for_s: float | None, finish: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        size: int,
+        step_s: float,
+        runs_for_s: float | None,
+        finish: Callable[[], None],
+        checkpoint_s: float | None = None,
+    ) -> None:
         self._size = size
         self._step_s = step_s
         self._runs_for_s = runs_for_s
         self._finish = finish
+        self._checkpoint_s = checkpoint_s
         self._running: dict[str, tuple[int, str]] = {}
         """By pod uid, the attempt it runs and its node."""
         self._ranks: dict[int, int] = {}
@@ -99,6 +108,12 @@ class Training:
     def _trained_s(self) -> float:
         return self._done_s + ((_now() - self._since) * self._pace() if self._since is not None else 0.0)
 
+    def _kept_s(self) -> float:
+        """As much of the training, in whole steps, as the last checkpoint holds."""
+        if self._checkpoint_s is None:
+            return self._done_s
+        return self._done_s // self._checkpoint_s * self._checkpoint_s // self._step_s * self._step_s
+
     def _pace(self) -> float:
         """1 unless somebody is slow."""
         return 1.0 / (1.0 + WORK * (max(self._slow.values(), default=1.0) - 1.0))
@@ -116,6 +131,7 @@ class Training:
         if full and self._since is None:
             attempt = next(a for a, ranks in self._ranks.items() if ranks == self._size)
             if attempt != self._first[0]:
+                self._done_s = self._kept_s()
                 self._first = attempt, self.step
             self._since = _now()
             self._go_on()

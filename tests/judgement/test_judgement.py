@@ -18,7 +18,7 @@ from tests.judgement.worlds import world
 SEEDS = range(1, 61)
 HEARD_TOO_LATE = (107, 109, 122, 157)
 """A program fails, and the abort of a peer is heard of first, or as soon."""
-PROGRAM, HANG, UNHEALTHY_FOR_A_MOMENT = 33, 12, 145
+PROGRAM, HANG, UNHEALTHY_FOR_A_MOMENT, RACK_CUT_OFF = 33, 12, 145, 6
 
 
 @pytest.mark.timeout(600)
@@ -62,6 +62,12 @@ def test_who_blames_the_rank_that_reports_first_is_noticed(monkeypatch: pytest.M
         judged = judge(seed)
         assert not judged.right, judged.told
         assert not judged.wrong_node
+
+
+def test_who_blames_a_rank_that_lost_its_peers_to_the_network_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge(RACK_CUT_OFF).right
+    monkeypatch.setattr(judgement, "cut_off", lambda *_: None)
+    assert not judge(RACK_CUT_OFF).right
 
 
 def test_who_blames_machines_for_programs_is_noticed(judging: Callable[[Change], None]) -> None:

@@ -35,6 +35,9 @@ DAY_S = 86_400.0
 UNHEALTHY_FOR_A_MOMENT = 0.1
 """The share of runs in which a kubelet calls a healthy node's device unhealthy for a second."""
 
+PEERS_ABORT = 0.5
+"""The share of failures of the network in which ranks that are not cut off abort: the others wait."""
+
 STEP_S = 2.0
 EVIDENCE_LAG_S = (0.0, 60.0)
 """How long after the exit a driver's line, a watcher's condition or a kubelet's word comes."""
@@ -165,6 +168,8 @@ class _Incident:
         self.dark = tuple(range(rack * RACK, (rack + 1) * RACK))
         lasts = rng.uniform(20.0, 100.0)
         self._step(f.NodeDark(), Select(nodes=self.dark), spread=rng.uniform(0.1, 3.0), lasts=lasts)
+        if rng.random() < PEERS_ABORT:
+            self._wave()
 
     def _program_fails(self) -> None:
         rng = self.rng

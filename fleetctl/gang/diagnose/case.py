@@ -9,7 +9,7 @@ life that follows a fault is itself proof that there was one.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from fleetctl.gang.spec import Progress, UserRule
 from fleetctl.gang.state import Container, Ended, Member, Promise, Seconds, Steps, Verdict
@@ -72,12 +72,21 @@ class Whole:
 
 
 class Case:
-    """One member, to be judged. `failed_container` is the container that brought it down, and how it ended."""
+    """One member, to be judged."""
+
+    __slots__ = ("_failed", "member", "whole")  # thousands may fail at once
 
     def __init__(self, member: Member, whole: Whole) -> None:
         self.member = member
         self.whole = whole
-        self.failed_container = self._failed_container()
+        self._failed: tuple[Container, Ended] | Literal["unknown"] | None = "unknown"
+
+    @property
+    def failed_container(self) -> tuple[Container, Ended] | None:
+        """The container that brought the member down, and how it ended."""
+        if self._failed == "unknown":
+            self._failed = self._failed_container()
+        return self._failed
 
     @property
     def gang(self) -> Circumstances:
@@ -113,18 +122,20 @@ class Case:
     def _failed_container(self) -> tuple[Container, Ended] | None:
         """The trainer, or another one while the pod restarts or has failed. (A helper that ends by itself is its
         author's business.)"""
-        pod = self.member.pod
-        if pod is None:
+        pod, trainer = self.member.pod, self.member.trainer
+        if pod is None or self.member.shows == "Nothing":
             return None
-        trainer_first = sorted(pod.containers, key=lambda c: c.name != self.member.trainer)
-        for container in trainer_first:
+        containers: Sequence[Container] = pod.containers
+        if len(containers) > 1:
+            containers = sorted(containers, key=lambda c: c.name != trainer)
+        for container in containers:
             ended = container.ended
             if ended is None or ended.exit_code == 0:
                 continue
             if pod.phase == "Failed":  # there will be no other life: this is about the last
                 return container, ended
             of_this_life = self.is_of_this_life(ended.finished_at)
-            if of_this_life and (container.name == self.member.trainer or self.restarting):
+            if of_this_life and (container.name == trainer or self.restarting):
                 return container, ended
         return None
 

@@ -5,13 +5,15 @@ concern it; it never guesses: a container's exit code is visible for about two s
 (137, RestartingAllContainers), and "not observed" is an honest answer.
 
 An end that bad memory or a bad device may have caused counts against the machine (`strikes`), and proves nothing. Ends
-that are what peers of a failed rank usually come to (`follows`) are the least likely culprits.
+that are what peers of a failed rank usually come to (`follows`) are the least likely culprits; while a failure domain
+is silent they count against no machine.
 
 Add a rule: write a function, list it in RULES where it must be asked (first answer wins), add its rows to
 tests/unit/gang/test_diagnose.py.
 """
 
 import signal
+from functools import lru_cache
 
 from fleetctl.gang.diagnose import hardware
 from fleetctl.gang.diagnose.case import Case, Rule
@@ -37,14 +39,15 @@ def signal_of(case: Case) -> str:
 def what(case: Case) -> str:
     """How the container ended, in words; "" if none did."""
     failed = case.failed_container
-    if failed is None:
-        return ""
-    ended = failed[1]
-    if ended.reason == "OOMKilled":
+    return _in_words(failed[1].exit_code, failed[1].reason, signal_of(case)) if failed else ""
+
+
+@lru_cache(maxsize=64)  # thousands end alike
+def _in_words(exit_code: int, reason: str, signal: str) -> str:
+    if reason == "OOMKilled":
         return "was killed because it met its memory limit (OOMKilled)"
-    reason = ended.reason if ended.reason in MACHINE_REASONS else ""
-    more = signal_of(case) or reason or CODES.get(ended.exit_code, "")
-    return f"exited {ended.exit_code}" + (f" ({more})" if more else "")
+    more = signal or (reason if reason in MACHINE_REASONS else "") or CODES.get(exit_code, "")
+    return f"exited {exit_code}" + (f" ({more})" if more else "")
 
 
 def subject(case: Case) -> str:
@@ -102,8 +105,10 @@ RULES: tuple[Rule, ...] = (out_of_memory, fatal_signal, plain_exit, exit_not_obs
 def _verdict(case: Case, rule: str, *, blames_machine: bool = False, follows: bool = False) -> Verdict:
     assert case.failed_container is not None  # noqa: S101  (the caller has looked)
     assert case.member.pod is not None  # noqa: S101
-    pod, ended = case.member.pod, case.failed_container[1]
-    explained, device_to_blame = hardware.explanation(case, ended.finished_at)
+    pod, life, ended = case.member.pod, case.member.life, case.failed_container[1]
+    told = life is not None and life.hardware
+    explained, device_to_blame = hardware.explanation(case, ended.finished_at) if told else ("", False)
+    lost_peers = follows and bool(case.gang.silent_domain)
     return Verdict(
         scope="Container",
         rule=rule,
@@ -111,6 +116,6 @@ def _verdict(case: Case, rule: str, *, blames_machine: bool = False, follows: bo
         because=f"{subject(case)} {what(case)}{explained}",
         since=ended.finished_at,
         rung="RecreatePod" if pod.phase == "Failed" else "InPlace",
-        strikes=pod.node if blames_machine or device_to_blame else "",
+        strikes=pod.node if device_to_blame or (blames_machine and not lost_peers) else "",
         follows=follows,
     )

@@ -6,15 +6,18 @@ operator vouches for it). **Leaving** is what still works and will not for long:
 for. So are those of a machine with a **condition** that it cannot train with. Anything less is suspect, which is no
 verdict: Ready=Unknown is what a cut network looks like too, and a stopped kubelet under trainers that train.
 
+A failure domain that is silent explains why ranks elsewhere end, which cannot reach it: then it is named, and no
+machine is accused, neither theirs nor its own.
+
 Knows nothing of how a Lease is observed (controller/witness.py). What this fleet's own watchers call their taints and
 conditions, the user tells in a rule (user_rules.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fleetctl.gang import domains
 from fleetctl.gang.diagnose.case import Case, Rule, Whole
-from fleetctl.gang.state import Member, Node, Seconds, Verdict
+from fleetctl.gang.state import Member, Node, Seconds, Verdict, ranges
 
 DEAD_AFTER_S = 20.0
 """A kubelet renews its Lease every 10 s."""
@@ -24,6 +27,7 @@ CORRELATED_HOLD_S = 120.0
 """So long if they are of one failure domain: a switch reboots in 90 s."""
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+DOMAIN_SILENT = "domain-silent"
 LEAVING_TAINTS = frozenset(
     {
         "ToBeDeletedByClusterAutoscaler",
@@ -94,6 +98,23 @@ def silent_domain(members: Iterable[Member]) -> str:
     nodes = {m.node.name: m.node for m in members if m.node}.values()
     silent = {n.name for n in nodes if n.silent and n.exists and OUT_OF_SERVICE not in n.taints}
     return domains.common(nodes, silent) if len(silent) > 1 else ""
+
+
+def cut_off(members: Iterable[Member], domain: str, failures: Sequence[Verdict]) -> Verdict | None:
+    """The silence of that domain, from which these failures of other ranks may follow; so it is no later than they. Who
+    restarts slowly is silent too, and said goodbye."""
+    there = [m for m in members if m.node and m.node.silent and domain in m.node.domains]
+    silent = [m.rank for m in there if not (m.life and m.life.leaving)]
+    failed = {verdict.rank for verdict in failures}
+    if not (others := [rank for rank in silent if rank not in failed]):
+        return None
+    return Verdict(
+        scope="Unknown",
+        rule=DOMAIN_SILENT,
+        rank=others[0],
+        because=f"{domain} fell silent (rank {ranges(silent)}): its network, or its power",
+        since=min((verdict.since for verdict in failures if verdict.since), default=0.0),
+    )
 
 
 def proof(whole: Whole) -> tuple[Seconds, str]:

@@ -65,9 +65,10 @@ def _decide(strikes: Sequence[Strike]) -> bool:
 def alike(answers: Sequence[tuple[Case, Verdict]]) -> frozenset[int]:
     """Ranks that ended as others on other machines did at the same time."""
     ends: defaultdict[str, list[tuple[Case, Verdict]]] = defaultdict(list)
-    for case, verdict in answers:
+    for answer in answers:
+        verdict = answer[1]
         if verdict.scope == "Container" and verdict.since:
-            ends[_end(verdict)].append((case, verdict))
+            ends[_end(verdict)].append(answer)
     return frozenset(v.rank for group in ends.values() if _is_one(group) for _, v in group)
 
 

@@ -6,7 +6,7 @@ What ground truth must show for the rank that a raise names, since the raise bef
     exit-not-observed: all its containers were restarted, unasked or after the last release
     pod-failed, rejected-by-node: its pod was Failed
     pod-gone: it has no pod; pod-leaving: it has none, or one that terminates
-    node-…: its node was ever unwell (facts.py)
+    node-…, domain-silent: its node was ever unwell (facts.py)
     hardware-report, device-unhealthy: a fault did just that to the pod it has, or had last
     hang, no-first-step: a trainer hangs or hung, or a node was ever unwell that the gang is on
     lemon: its trainer ended or somebody hung, and that node has seen two failures
@@ -236,4 +236,5 @@ _EVIDENCE: Mapping[str, Callable[[Causes, GangWrite], bool]] = {
     "record-lost": Causes._record_was_lost,
     "lost-track": Causes._all_restarted,
     "left-behind": Causes._only_if_excused,
+    "domain-silent": Causes._only_if_excused,
 }

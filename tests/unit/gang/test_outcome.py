@@ -68,6 +68,28 @@ def test_progress_is_a_step_further_than_ever_not_time() -> None:
     assert world.status.furthest_step == 600
 
 
+def restarts_without_progress(attempts: list[tuple[int, int]]) -> int:
+    """In a row, after attempts that began and ended at these steps; 0 if the gang was stopped."""
+    world = World(a_gang(2, budget=ApplicationBudget(restarts=100, without_progress=3))).run()
+    for began, reached in attempts:
+        train(world, 10, began)
+        train(world, 60, reached)
+        fault(world)
+    return 0 if world.status.condition("Failed") else world.status.budgets.application.since_progress
+
+
+def test_the_same_steps_again_and_a_few_more_are_no_progress() -> None:
+    """They are lost as those before were: it has only been ended a moment later."""
+    assert restarts_without_progress([(1, 600), (1, 610), (1, 655)]) == 3
+    assert restarts_without_progress([(1, 600), (1, 610), (1, 655), (1, 720)]) == 0
+    assert restarts_without_progress([(1, 600), (1, 610), (1, 655), (1, 730)]) == 1
+
+
+def test_what_is_lost_since_a_checkpoint_may_be_made_good_first() -> None:
+    assert restarts_without_progress([(1, 600), (500, 1100), (1000, 1099), (1000, 1600)]) == 1
+    assert restarts_without_progress([(1, 600), (600, 601), (601, 602)]) == 1
+
+
 def test_a_gang_that_gets_further_each_time_goes_on() -> None:
     world = World(a_gang(2, budget=ApplicationBudget(restarts=100, without_progress=3))).run()
     for number in range(1, 9):

@@ -20,7 +20,7 @@ world:
   nodes: 20
   nodes_per_rack: 4
   gang: {name: llm, ranks: 128, spec: {coordinator: {index: 3}}}
-  trainer: {runs_for: 10m, stops_in: 3s}
+  trainer: {runs_for: 10m, stops_in: 3s, checkpointEvery: 2m}
   latency: {api: 1ms..5ms}
 policy: {inPlaceDeadlineSeconds: 60, rules: [{match: {exitCodes: [3]}, action: FailGang}]}
 kind: {ranks: 8, workers: 4}

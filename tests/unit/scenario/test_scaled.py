@@ -145,6 +145,10 @@ def test_nodes_that_are_fewer_than_workers_are_the_first_of_them() -> None:
             "{gang: {ranks: 8}, latency: {}}",
             "6: a kind cluster takes the time that it takes; leave latency out, or take kind out of backends",
         ),
+        (
+            "{gang: {ranks: 8}, trainer: {checkpointEvery: 1m}}",
+            "6: trainers on kind lose no step; leave checkpointEvery out, or take kind out of backends",
+        ),
         ("{gang: {ranks: 7}}\nkind: {ranks: 8}", "7: kind has 8 ranks, the gang 7; write ranks: 7"),
     ],
 )

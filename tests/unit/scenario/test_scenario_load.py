@@ -35,6 +35,7 @@ def test_what_is_not_said_has_its_default() -> None:
     assert (tiny.seed, tiny.backends, tiny.policy, tiny.policy_given) == (1, ("sim",), Recovery(), {})
     assert (tiny.world.nodes, tiny.world.controllers, tiny.world.gang.name) == (3, 1, "llm")
     assert (tiny.world.trainer.runs_for, tiny.world.trainer.stops_in) == (None, Range(0.05, 0.2))
+    assert tiny.world.trainer.checkpoint_every is None
     assert (tiny.timeline, tiny.expect.end) == ((), End(kind="running", within=120))
 
 
@@ -49,7 +50,7 @@ def test_everything_that_can_be_said_is_typed_and_resolved() -> None:
     assert whole.policy == Recovery(in_place_deadline_seconds=60, rules=whole.policy.rules)
     assert whole.policy.fatal_codes("worker") == {3}
     assert whole.policy_given["inPlaceDeadlineSeconds"] == 60
-    assert whole.world.trainer.stops_in == Range(3, 3)
+    assert (whole.world.trainer.stops_in, whole.world.trainer.checkpoint_every) == (Range(3, 3), 120)
     assert (exits.at, exits.when, exits.spread, exits.lasts, exits.line) == (30, None, 10, None, 15)
     assert exits.fault == ContainerExit(signal="SIGSEGV")
     assert exits.select == Select(ranks=(3, 17, 18, 19))

@@ -260,10 +260,12 @@ def test_terminating_pods_of_a_node_out_of_service_go_and_others_stay() -> None:
 # Training
 
 
-def trains(runs_for_s: float | None = None) -> tuple[VirtualLoop, Training, list[float]]:
+def trains(
+    runs_for_s: float | None = None, checkpoint_s: float | None = None
+) -> tuple[VirtualLoop, Training, list[float]]:
     loop = VirtualLoop()
     finished: list[float] = []
-    return loop, Training(2, 2.0, runs_for_s, lambda: finished.append(loop.time())), finished
+    return loop, Training(2, 2.0, runs_for_s, lambda: finished.append(loop.time()), checkpoint_s), finished
 
 
 def test_steps_are_made_only_while_all_ranks_run_one_attempt() -> None:
@@ -286,6 +288,38 @@ def test_steps_are_made_only_while_all_ranks_run_one_attempt() -> None:
         training.started("b", 2, "node-1")
         await asyncio.sleep(1.0)
         assert training.step == 5  # nothing is lost
+
+    loop.run_until_complete(story())
+    loop.wind_down()
+
+
+def test_a_new_attempt_begins_at_the_last_checkpoint() -> None:
+    loop, training, finished = trains(runs_for_s=60.0, checkpoint_s=15.0)
+
+    async def attempt(number: int) -> None:
+        for uid in ("a", "b"):
+            training.ended(uid)
+            training.started(uid, number, "node-0")
+
+    async def story() -> None:
+        await attempt(1)
+        await asyncio.sleep(14.0)
+        await attempt(2)
+        assert (training.step, training.step_of("a")) == (0, None)
+        await asyncio.sleep(29.0)
+        assert training.step_of("a") == 14
+        training.absent("a")  # a standstill loses nothing
+        training.present("a")
+        assert training.step_of("a") == 14
+        await attempt(3)
+        assert (training.step, training.step_of("a")) == (7, None)  # 15 s hold seven whole steps
+        await asyncio.sleep(2.0)
+        assert training.step_of("a") == 8
+        left_s = 60.0 - 14.0 - 2.0
+        await asyncio.sleep(left_s - 0.1)
+        assert finished == []
+        await asyncio.sleep(0.2)
+        assert len(finished) == 1
 
     loop.run_until_complete(story())
     loop.wind_down()

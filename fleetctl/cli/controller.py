@@ -6,7 +6,7 @@ import contextlib
 import signal
 
 from fleetctl.clock import SystemClock
-from fleetctl.controller import app, log
+from fleetctl.controller import app, log, turns
 
 
 def run(options: argparse.Namespace) -> int:
@@ -21,8 +21,11 @@ def run(options: argparse.Namespace) -> int:
         rendezvous=options.rendezvous,
         listen_port=options.listen_port,
         health_port=options.health_port,
+        identity=options.identity or app.own_identity(),
+        direct=options.direct,
     )
-    asyncio.run(_until_told_to_stop(settings))
+    with asyncio.Runner(loop_factory=turns.new_loop) as runner:
+        runner.run(_until_told_to_stop(settings))
     return 0
 
 

@@ -105,9 +105,10 @@ def _add_replay(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: one for each processor)")
     parser.add_argument(
         "--backend",
-        choices=["sim", "kind", "both"],
+        choices=["sim", "apiserver", "kind", "both"],
         default="sim",
-        help="sim: in a simulated cluster; kind: on a real one, made for it; both: side by side (default: sim)",
+        help="sim: in a simulated cluster; apiserver: simulated nodes around a real API server, in real time; kind: on "
+        "a real cluster, made for it; both: in the simulator and on kind, side by side (default: sim)",
     )
     kind = parser.add_argument_group("on kind")
     kind.add_argument("--context", metavar="NAME", help="use this kind cluster (kind-NAME), and leave it there")
@@ -200,5 +201,16 @@ def _add_controller(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument("--listen-port", type=int, default=8443, metavar="PORT", help="for agents (default: 8443)")
     parser.add_argument(
         "--health-port", type=int, default=8080, metavar="PORT", help="for probes, 0: none (default: 8080)"
+    )
+    parser.add_argument(
+        "--identity",
+        metavar="NAME",
+        help="who holds the Lease: this process alone (default: host and chance)",
+    )
+    parser.add_argument(
+        "--direct",
+        default="",
+        metavar="HOST:PORT",
+        help="where agents reach this replica and no other: one that does not lead sends them there (default: nowhere)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")

@@ -9,13 +9,13 @@ import logging
 import random
 import secrets
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 from fleetctl.clock import Clock, SystemClock
-from fleetctl.controller import orphans
+from fleetctl.controller import orphans, turns
 from fleetctl.controller.authority import AuthorityKeeper
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, PodSettings
@@ -26,6 +26,7 @@ from fleetctl.controller.resources import GangObject
 from fleetctl.controller.views import gang_view
 from fleetctl.controller.witness import LeaseWitness
 from fleetctl.errors import GiveUp, Retry
+from fleetctl.gang.attempt import term_of
 from fleetctl.gang.identity import Gang
 from fleetctl.gang.pods import AUDIENCE, LABEL_GANG
 from fleetctl.gang.state import Zombie
@@ -43,6 +44,7 @@ from fleetctl.rendezvous.tokens import TokenVerifier
 log = logging.getLogger(__name__)
 LEASE = "fleetctl-controller"
 START_AGAIN_S = 2.0
+LOOK_FOR_LEADER_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,8 @@ class Settings:
 
     `namespace` is the controller's own (None: that of the credentials); `watch` the one whose gangs it looks after
     (None: all). `agent_image` None: the image of the pod we run in. `rendezvous` is host:port as agents reach us,
-    `listen_port` where we listen for them; `health_port` 0 turns the probes off.
+    `listen_port` where we listen for them; `health_port` 0 turns the probes off. `identity` is this process's alone,
+    `direct` the host:port where agents reach it and no other ("": there is none, they go by `rendezvous`).
     """
 
     kubeconfig: str | None = None
@@ -62,11 +65,19 @@ class Settings:
     rendezvous: str
     listen_port: int = 8443
     health_port: int = 8080
-    identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{secrets.token_hex(4)}")
+    identity: str
+    direct: str = ""
+
+
+def own_identity() -> str:
+    """That of no other process; a pod's name is not, if its container restarts."""
+    return f"{socket.gethostname()}_{secrets.token_hex(4)}"
 
 
 async def run(settings: Settings) -> None:
     """Run a controller until cancelled. Raises ConfigurationError, ApiError if it cannot start."""
+    from fleetctl.controller.metrics import Metrics  # a library that a simulated controller does without
+
     clock = SystemClock()
     endpoint = await load_endpoint(settings.kubeconfig, settings.context)
     namespace = settings.namespace or endpoint.namespace
@@ -79,8 +90,16 @@ async def run(settings: Settings) -> None:
     ):
         connections = Connections(client, lease_client, witness_client)
         controller = await open_controller(connections, clock, random.SystemRandom(), namespace, settings)
-        health.ready = controller.is_ready
-        await controller.run()
+        late, clients = turns.Lateness(), (client, lease_client, witness_client)
+        told = Metrics(late, lambda: [each.writes for each in clients], controller.agents, controller.releases)
+        health.ready, health.metrics = controller.is_ready, told.text
+        async with asyncio.TaskGroup() as tasks:
+            beside = [tasks.create_task(late.measure()), tasks.create_task(turns.spare_what_lives(controller.agents))]
+            try:
+                await controller.run()
+            finally:
+                for task in beside:
+                    task.cancel()
 
 
 @dataclass(frozen=True)
@@ -138,6 +157,7 @@ class Controller:
             LEASE,
             settings.identity,
             clock,
+            address=settings.direct,
             changed=self._leadership_changed,
             rng=rng,
         )
@@ -148,7 +168,7 @@ class Controller:
             ),
             admit=self._admit,
             leading=self._leads,
-            leader_address=lambda: "",  # the Service knows the way
+            leader_address=lambda: self._elector.holders_address,
             on_change=self._life_changed,
         )
         self._nodes = Nodes(
@@ -208,32 +228,69 @@ class Controller:
                 self._gang_tasks = None  # agents may still speak, but nobody begins anything any more
 
     async def _attend_agents(self) -> None:
-        """Listen only while we lead: a thousand agents that look for the leader are sent on by the kernel, at once,
-        not by us, one TLS handshake each."""
+        """Listen while we lead, or know who does, and where. While nobody does, a thousand agents that look for the
+        leader are turned away by the kernel, at once, not by us, one TLS handshake each."""
         await self._cache.synced()
         while True:
-            await self._until(lambda: self._elector.leading)
-            await self._begin_term()
-            async with self._rendezvous.listening(None, self._settings.listen_port, self._authority.context):
-                await self._until(lambda: not self._elector.leading or self._elector.transitions != self._term)
+            if self._elector.leading:
+                if await self._begin_term():
+                    async with self._listening():
+                        await self._until(lambda: not self._elector.leading or self._elector.transitions != self._term)
+            elif self._elector.holders_address:
+                async with self._listening():
+                    while not self._elector.leading and self._elector.holders_address:
+                        await self._turn_of_leadership()
+            else:
+                await self._turn_of_leadership()
 
-    async def _begin_term(self) -> None:
+    def _listening(self) -> contextlib.AbstractAsyncContextManager[asyncio.Server]:
+        return self._rendezvous.listening(None, self._settings.listen_port, self._authority.context)
+
+    async def _begin_term(self) -> bool:
         """Who led before us may have made pods that our watch does not show yet. From now on only we make any. Until
-        those are seen, a pod that was replaced, and whose agent still speaks, would count as a member."""
+        those are seen, a pod that was replaced, and whose agent still speaks, would count as a member.
+
+        False: our term has another number by now."""
         term = self._elector.transitions
         await self._cache.refresh()
+        if (latest := self._latest_term()) >= term:
+            log.warning("the Lease counts %d terms, a gang's record %d: somebody deleted it", term, latest)
+            self._elector.count_from(latest + 1)
+            await self._until(lambda: not self._elector.leading or self._elector.transitions != term)
+            return False
         self._term, self._led_since = term, asyncio.get_running_loop().time()
         for loop in self._loops.values():
             loop.changed()
+        return True
+
+    def _latest_term(self) -> int:
+        """The last one in which another leader wrote a gang's record."""
+        writers = (gang.status.attempt.writer for gang in self._all_gangs())
+        return max((term_of(w) for w in writers if not w.startswith(f"{self._settings.identity}/")), default=-1)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self._leadership_turned.clear()
             await self._leadership_turned.wait()
 
+    async def _turn_of_leadership(self) -> None:
+        """Returns when something has changed, or it is time to look whether the leader is still heard of."""
+        self._leadership_turned.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_FOR_LEADER_S):
+                await self._leadership_turned.wait()
+
     def is_ready(self) -> bool:
         """Whether everything was read once. A standby is ready too."""
         return self._cache.is_synced
+
+    def agents(self) -> int:
+        """How many have a stream to us."""
+        return self._rendezvous.statistics.streams
+
+    def releases(self) -> Mapping[str, int]:
+        """How many attempts were released, by rung."""
+        return self._executor.releases
 
     def _leads(self) -> bool:
         return self._elector.leading and self._elector.transitions == self._term

@@ -59,6 +59,8 @@ class Cache:
         self._own_gangs: dict[Key, GangObject] = {}
         self._own_pods: dict[Key, _WrittenPod] = {}
         self._nodes_gone: set[str] = set()
+        self.pod_changes = 0
+        """How often `pods` may have become different ones."""
 
     async def run(self) -> None:
         """Keep up until cancelled."""
@@ -150,6 +152,7 @@ class Cache:
     def wrote_pod(self, pod: Pod) -> None:
         """We created this pod; also for a live read of one that stood in the way of a write."""
         self._forget_old_writes()
+        self.pod_changes += 1
         key, uid = (pod.metadata.namespace, pod.metadata.name), pod.metadata.uid
         written = _WrittenPod(uid, pod, int(pod.metadata.resource_version))
         if not self._is_past(written):
@@ -159,6 +162,7 @@ class Cache:
     def deleted_pod(self, namespace: str, name: str, uid: str, *, at_once: bool) -> None:
         """We deleted this pod; unless `at_once`, it terminates now."""
         self._forget_old_writes()
+        self.pod_changes += 1
         pod = self.pod(namespace, name)
         if pod is None or pod.metadata.uid != uid:
             return
@@ -191,6 +195,7 @@ class Cache:
         self._dirty(key)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        self.pod_changes += 1
         self._compare_with_own_write(old, new)
         for pod in (old, new):
             if pod is None:

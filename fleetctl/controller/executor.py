@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Collection, Coroutine
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -44,6 +45,7 @@ from fleetctl.rendezvous.server import Rendezvous
 
 log = logging.getLogger(__name__)
 CALLS_AT_ONCE = 20
+TOLD_AT_ONCE = 512
 
 
 class NameTaken(Retry):
@@ -84,6 +86,8 @@ class Executor:
         self._bundle = bundle
         self._leading = leading
         self._rng = rng
+        self.releases: Counter[str] = Counter()
+        """Attempts that were released, by rung."""
         self._with_companions: set[str] = set()
         """Uids of gangs whose Services and ConfigMap are known to exist."""
         self._beside: set[asyncio.Task[None]] = set()
@@ -122,17 +126,13 @@ class Executor:
             case StrikeNode(node, strike):
                 self._do_beside(self._strike(node, strike))
             case Prove(uids, coordinator_uid, life_id):
-                for uid in uids:
-                    self._rendezvous.prove(uid, coordinator_uid, life_id)
+                await _each(uids, lambda uid: self._rendezvous.prove(uid, coordinator_uid, life_id))
             case Reset(uids, attempt):
-                for uid in uids:
-                    self._rendezvous.reset(uid, attempt)
+                await _each(uids, lambda uid: self._rendezvous.reset(uid, attempt))
             case Ping(uids, promise):
-                for uid in uids:
-                    self._rendezvous.ping(uid, promise.attempt, promise.ticket)
+                await _each(uids, lambda uid: self._rendezvous.ping(uid, promise.attempt, promise.ticket))
             case Release(uids, promise):
-                for uid in uids:
-                    self._rendezvous.release(uid, promise.attempt, promise.ticket)
+                await _each(uids, lambda uid: self._rendezvous.release(uid, promise.attempt, promise.ticket))
             case _:
                 assert_never(action)
 
@@ -146,6 +146,8 @@ class Executor:
             self._cache.wrote_gang(await self._read_again(GANGS, meta.namespace, meta.name))
             raise
         self._cache.wrote_gang(written)
+        if action.status.attempt.released > seen.status.attempt.released:
+            self.releases[action.status.history[0].rung] += 1
         if action.notice:
             self._do_beside(self.notify(written, action.notice))
 
@@ -219,6 +221,14 @@ class Executor:
 def _refuse_unless_ours(what: str, there: Any, gang: Gang) -> None:
     if all(owner.uid != gang.uid for owner in there.metadata.owner_references):
         raise NameTaken(f"{what} exists and is not this gang's: delete it, or give the gang another name")
+
+
+async def _each(uids: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Tell all of them, and let others have their turn now and then: each message is encrypted and sent at once."""
+    for number, uid in enumerate(uids, start=1):
+        tell(uid)
+        if number % TOLD_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 async def _together(calls: list[Coroutine[Any, Any, None]]) -> None:

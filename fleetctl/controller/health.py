@@ -1,4 +1,5 @@
-"""Answers the kubelet's probes: /healthz says that the loop turns, /readyz that everything was read once.
+"""Answers the kubelet's probes: /healthz says that the loop turns, /readyz that everything was read once; and whoever
+collects /metrics.
 
 Never asks whether the API server can be reached: restarting the controller would not bring it back.
 """
@@ -8,12 +9,15 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 
 class Health:
-    """What the probes are told. `ready` is replaced by whoever knows."""
+    """What is told. `ready` and `metrics` (Prometheus' text) are replaced by whoever knows."""
 
     def __init__(self) -> None:
         self.ready: Callable[[], bool] = lambda: False
+        self.metrics: Callable[[], bytes] = lambda: b""
 
     @asynccontextmanager
     async def answering(self, port: int) -> AsyncIterator[None]:
@@ -21,6 +25,7 @@ class Health:
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         if port:
@@ -32,6 +37,9 @@ class Health:
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.metrics(), headers={"Content-Type": METRICS_TYPE})
 
     async def _readyz(self, _: web.Request) -> web.Response:
         good = self.ready()

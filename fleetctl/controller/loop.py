@@ -143,7 +143,7 @@ class GangLoop:
             self._memory, self._memory_of = Memory(), (gang.uid, writer)
         acceptance, monotonic = await self._accept(seen, gang), asyncio.get_running_loop().time()
         refused, since = self._refused or ("", monotonic)
-        members = self._members.of(gang, self._cache.pods(self._key), self._life, self._node)
+        members = await self._members.looked_at(gang, self._cache.pods(self._key), self._life, self._node)
         snapshot = Snapshot(
             gang=gang,
             generation=seen.metadata.generation,

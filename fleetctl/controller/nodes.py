@@ -13,6 +13,7 @@ from fleetctl.controller.views import node_view, ready
 from fleetctl.gang import state
 from fleetctl.gang.pods import AGENT
 from fleetctl.kube.objects import Node, Pod
+from fleetctl.kube.reflector import Key
 from fleetctl.rendezvous.server import Rendezvous
 
 REJOIN_S = 15.0
@@ -35,6 +36,7 @@ class Nodes:
         self._led_since = led_since
         self._still_s = still_s
         self._heard_at: dict[str, float] = {}
+        self._progress: dict[Key, tuple[tuple[int, int], float]] = {}
         self._views: dict[str, tuple[Node, state.Node]] = {}
 
     def view(self, name: str) -> state.Node:
@@ -73,9 +75,17 @@ class Nodes:
     def alive_at(self, name: str) -> float:
         """When we last had reason to believe in that node, loop time: its agent spoke, or its gangs made progress."""
         gangs = {key for pod in self._cache.pods_on(name) if (key := self._cache.gang_of(pod.metadata.uid))}
-        pods = (pod for key in gangs for pod in self._cache.pods(key).values())
-        progress = (self._rendezvous.progressed_at(pod.metadata.uid) for pod in pods)
-        return max(self._heard_at.get(name, 0.0), max(progress, default=0.0))
+        return max(self._heard_at.get(name, 0.0), max(map(self._progressed_at, gangs), default=0.0))
+
+    def _progressed_at(self, gang: Key) -> float:
+        """When any rank of the gang made a step last; asked for every silent node, and worked out when it is news."""
+        as_of = self._rendezvous.progress_told, self._cache.pod_changes
+        known, at = self._progress.get(gang, (None, 0.0))
+        if known != as_of:
+            pods = self._cache.pods(gang).values()
+            at = max((self._rendezvous.progressed_at(pod.metadata.uid) for pod in pods), default=0.0)
+            self._progress[gang] = as_of, at
+        return at
 
     def _is_silent(self, name: str) -> bool:
         expected = False

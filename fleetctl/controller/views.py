@@ -1,9 +1,11 @@
 """API objects → the frozen views that decisions read. The only place that knows both."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from fleetctl.controller.resources import GangObject
 from fleetctl.gang import state, strikes
+from fleetctl.gang.diagnose import foresee
 from fleetctl.gang.identity import Gang, Slot
 from fleetctl.gang.pods import AVOIDS, LABEL_ATTEMPT, RESERVED_PREFIX
 from fleetctl.kube import objects
@@ -19,6 +21,8 @@ DOMAINS = (
     "topology.kubernetes.io/rack",
 )
 """Labels of nodes that name what they fail together with, the widest first."""
+NEW_AT_ONCE = 512
+"""Members that are looked at anew without a pause."""
 KUBELETS_OWN = frozenset(("Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"))
 """Conditions of nodes that are read from elsewhere, or say nothing of the machine."""
 
@@ -99,11 +103,39 @@ class Members:
         node: Callable[[str], state.Node | None],
     ) -> tuple[state.Member, ...]:
         """Every rank, with its pod (by name), the node that is on, and the life of that very pod (by uid)."""
+        self._look_at_nodes(gang, pods, node)
+        return tuple([self._member(gang, slot, pods.get(slot.pod_name), life, node) for slot in gang.slots])
+
+    async def looked_at(
+        self,
+        gang: Gang,
+        pods: Mapping[str, objects.Pod],
+        life: Callable[[str], state.Life | None],
+        node: Callable[[str], state.Node | None],
+    ) -> tuple[state.Member, ...]:
+        """The same; others have their turn after so many members that are new. What agents say meanwhile is news for
+        the next look, or for this one: their words come one by one anyway."""
+        self._look_at_nodes(gang, pods, node)
+        out, rest = [], NEW_AT_ONCE
+        for slot in gang.slots:
+            before = self._known.get(slot.rank)
+            out.append(member := self._member(gang, slot, pods.get(slot.pod_name), life, node))
+            if before is not None and before[1] is member:
+                continue
+            foresee(member)
+            rest -= 1
+            if rest == 0:
+                rest = NEW_AT_ONCE
+                await asyncio.sleep(0)
+        return tuple(out)
+
+    def _look_at_nodes(
+        self, gang: Gang, pods: Mapping[str, objects.Pod], node: Callable[[str], state.Node | None]
+    ) -> None:
         if self._gang is not gang:
             self._gang, self._known = gang, {}
         on = {name: node(name) for name in {pod.spec.node_name: None for pod in pods.values()} if name}
         self._nodes = {name: _same_or(self._nodes.get(name), seen) for name, seen in on.items()}
-        return tuple([self._member(gang, slot, pods.get(slot.pod_name), life, node) for slot in gang.slots])
 
     def _member(
         self,

@@ -87,6 +87,7 @@ async def _apply(cluster: Cluster, image: str) -> None:
             "path": "/spec/template/spec/tolerations",
             "value": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
         },
+        {"op": "replace", "path": "/spec/replicas", "value": 1},  # a fault of the controller is one of all there are
     ]
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -9,6 +9,7 @@ sent back, never compared.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class _Request:
     """Empty values are left out."""
     body: object = None
     content_type: str = JSON
+    write: tuple[str, str] | None = None
+    """Verb and resource, as the audit log has them."""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -99,6 +102,9 @@ class KubeClient:
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, *, rng: random.Random = JITTER) -> None:
         self.endpoint = endpoint
+        self.writes: Counter[tuple[str, str]] = Counter()
+        """Requests that were sent to change something, repetitions too, by verb and resource (`update`, `pods/status`).
+        """
         self._session = session
         self._rng = rng
 
@@ -173,6 +179,7 @@ class KubeClient:
             path=resource.collection(namespace),
             query={"fieldManager": FIELD_MANAGER, **options},
             body=_wire(resource, body),
+            write=("create", resource.plural),
         )
         return await self._object(resource, request, timeout)
 
@@ -205,6 +212,7 @@ class KubeClient:
             query={"fieldManager": FIELD_MANAGER, "force": "true" if kind == "apply" else ""},
             body=body,
             content_type=PATCH_TYPES[kind],
+            write=("patch", _what(resource, subresource)),
         )
         return await self._object(resource, request, timeout)
 
@@ -226,8 +234,14 @@ class KubeClient:
             options["preconditions"] = preconditions
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
+        request = _Request(
+            method="DELETE",
+            path=resource.item(namespace, name),
+            body=options,
+            write=("delete", resource.plural),
+        )
         try:
-            await self._call(_Request(method="DELETE", path=resource.item(namespace, name), body=options), timeout)
+            await self._call(request, timeout)
         except errors.NotFound:
             return False
         return True
@@ -253,7 +267,13 @@ class KubeClient:
         if not meta.resource_version:
             raise ValueError(f"{resource.plural} {meta.name!r}: without a resourceVersion this would overwrite blindly")
         path = resource.item(meta.namespace, meta.name, subresource)
-        request = _Request(method="PUT", path=path, query={"fieldManager": FIELD_MANAGER}, body=wire)
+        request = _Request(
+            method="PUT",
+            path=path,
+            query={"fieldManager": FIELD_MANAGER},
+            body=wire,
+            write=("update", _what(resource, subresource)),
+        )
         return await self._object(resource, request, timeout)
 
     async def _object(self, resource: Resource[T], request: _Request, timeout: Seconds) -> T:
@@ -290,6 +310,8 @@ class KubeClient:
     async def _send(
         self, request: _Request, credentials: Mapping[str, str], silence: Seconds | None
     ) -> aiohttp.ClientResponse:
+        if request.write:
+            self.writes[request.write] += 1
         return await self._session.request(
             request.method,
             URL(self.endpoint.server + request.path, encoded=True),
@@ -301,6 +323,10 @@ class KubeClient:
             server_hostname=self.endpoint.server_name,
             proxy=self.endpoint.proxy,
         )
+
+
+def _what(resource: Resource[T], subresource: str) -> str:
+    return f"{resource.plural}/{subresource}" if subresource else resource.plural
 
 
 def _wire(resource: Resource[T], body: Body) -> dict[str, object]:

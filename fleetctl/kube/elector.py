@@ -25,18 +25,23 @@ from fleetctl.stamps import rfc3339_micro
 
 log = logging.getLogger(__name__)
 
+ADDRESS = "fleetctl.dev/rendezvous"
+"""The Lease's annotation that says where its holder is reached."""
 JITTER_FACTOR = 1.2
+FRESH_S = 8.0
+"""A holder that lives renews every two seconds, and who waits looks every four: it is told of its death by then."""
 RELEASE_WITHIN: Seconds = 2.0
 
 
 class LeaseElector:
     """A candidate for the Lease `name` in `namespace`.
 
-    `identity` must be unique to this process (a pod's name is not, if its container restarts). `changed` is called
-    whenever `leading`, `holder` or `transitions` is no longer what it was; it must be quick.
+    `identity` must be unique to this process (a pod's name is not, if its container restarts). `address` is where a
+    leader is reached, for those who ask another; "" if that is nobody's business. `changed` is called whenever
+    `leading`, `holder` or `transitions` is no longer what it was; it must be quick.
 
     Seconds: `duration` others wait for a silent leader, `renew_for` a leader goes on trying to renew, `retry` between
-    two tries. Raises ValueError unless duration > renew_for > 1.2 × retry.
+    two tries (of who waits for another: at most three quarters of it). Raises ValueError unless duration > renew_for > 1.2 × retry.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class LeaseElector:
         identity: str,
         clock: Clock,
         *,
+        address: str = "",
         duration: int = 15,
         renew_for: Seconds = 10.0,
         retry: Seconds = 2.0,
@@ -60,12 +66,15 @@ class LeaseElector:
         self._namespace = namespace
         self._name = name
         self._clock = clock
+        self._address = address
         self._duration = duration
         self._renew_for = renew_for
         self._retry = retry
         self._changed = changed
         self._rng = rng
+        self._at_least = 0
         self._seen = LeaseSpec()
+        self._seen_address = ""
         self._seen_at: Seconds = 0.0
         self._renewed_at: Seconds | None = None
         """When the last successful renewal was *sent*; None while we do not lead."""
@@ -82,9 +91,19 @@ class LeaseElector:
         return self._seen.holder_identity
 
     @property
+    def holders_address(self) -> str:
+        """Where the holder is reached; empty if nobody said, nobody holds the Lease, or it has not moved of late."""
+        return self._seen_address if self.holder and _now() < self._seen_at + FRESH_S else ""
+
+    @property
     def transitions(self) -> int:
         """How often the Lease had changed hands when we last saw it: the number of the holder's term."""
         return self._seen.lease_transitions
+
+    def count_from(self, transitions: int) -> None:
+        """Of a later term than this Lease knows of there are traces: it was deleted. From our next renewal on, ours has
+        this number at least."""
+        self._at_least = transitions
 
     async def run(self) -> None:
         """Acquire, renew, lose, acquire again, until cancelled; then release.
@@ -102,7 +121,14 @@ class LeaseElector:
 
     async def _acquire(self) -> None:
         while not await self._attempt(within=self._renew_for):  # noqa: ASYNC110 - another process decides this
-            await asyncio.sleep(self._retry * (1 + JITTER_FACTOR * self._rng.random()))
+            await asyncio.sleep(self._pause())
+
+    def _pause(self) -> Seconds:
+        """Until the next look: soon while another leads, who may let go any moment, and not after its time is up."""
+        if not self._held_by_another():
+            return self._retry * (1 + JITTER_FACTOR * self._rng.random())
+        left = self._seen_at + self._seen.lease_duration_seconds - _now()
+        return min(self._retry * (0.5 + 0.25 * self._rng.random()), left)
 
     async def _keep(self) -> None:
         """Returns when leadership is lost."""
@@ -135,13 +161,14 @@ class LeaseElector:
             self._renewed_at = None
             return False
         sent_at = _now()
-        spec = self._next_spec()
+        there = lease.metadata if lease else ObjectMeta(namespace=self._namespace, name=self._name)
+        meta = msgspec.structs.replace(there, annotations={**there.annotations, ADDRESS: self._address})
+        wanted = Lease(metadata=meta, spec=self._next_spec())
         if lease is None:
-            lease = Lease(metadata=ObjectMeta(namespace=self._namespace, name=self._name), spec=spec)
-            written = await self._client.create(LEASES, self._namespace, lease, timeout=within)
+            written = await self._client.create(LEASES, self._namespace, wanted, timeout=within)
         else:
-            written = await self._client.replace(LEASES, msgspec.structs.replace(lease, spec=spec), timeout=within)
-        self._observe(written.spec)
+            written = await self._client.replace(LEASES, wanted, timeout=within)
+        self._observe(written)
         self._renewed_at = sent_at
         return True
 
@@ -150,12 +177,13 @@ class LeaseElector:
             lease = await self._client.get(LEASES, self._namespace, self._name, timeout=within)
         except NotFound:
             return None  # deleted, perhaps; what was last seen still counts, so its holder is not robbed
-        self._observe(lease.spec)
+        self._observe(lease)
         return lease
 
-    def _observe(self, spec: LeaseSpec) -> None:
-        if spec != self._seen:
-            self._seen = spec
+    def _observe(self, lease: Lease) -> None:
+        self._seen_address = lease.metadata.annotations.get(ADDRESS, "")
+        if lease.spec != self._seen:
+            self._seen = lease.spec
             self._seen_at = _now()
 
     def _held_by_another(self) -> bool:
@@ -171,7 +199,7 @@ class LeaseElector:
             lease_duration_seconds=self._duration,
             acquire_time=self._seen.acquire_time if mine else now,
             renew_time=now,
-            lease_transitions=self.transitions + (0 if mine or first else 1),
+            lease_transitions=max(self.transitions + (0 if mine or first else 1), self._at_least),
         )
 
     async def _release(self) -> None:
@@ -187,7 +215,7 @@ class LeaseElector:
                     return
                 spec = msgspec.structs.replace(lease.spec, holder_identity="", lease_duration_seconds=1)
                 written = await self._client.replace(LEASES, msgspec.structs.replace(lease, spec=spec))
-                self._observe(written.spec)
+                self._observe(written)
                 self._tell()
         except (TimeoutError, ApiError) as error:
             log.warning("lease %s: not released: %s", self._name, error)

@@ -29,6 +29,8 @@ LONG_LIFE: Seconds = 60.0
 """A stream that lived for so long was a good one: the next failure is the first again."""
 BACK_IN_TIME: Seconds = 60.0
 """A server that tells older versions for so long does not lag behind: it was restored from a backup."""
+AT_ONCE = 1000
+"""Objects of a list that are reported without a pause."""
 SHORTEST_WATCH, LONGEST_WATCH = 300, 600
 """Seconds a stream is asked to last; random, so that clients do not all come back together."""
 
@@ -133,13 +135,16 @@ class Reflector(Generic[T]):
     async def _list(self) -> None:
         listing = await self._client.list(self._resource, self._namespace, label_selector=self._label_selector)
         self._require_newer(listing.resource_version)
-        found = {_key(item): item for item in listing.items}
-        self._version = self._newest = listing.resource_version
         self.last_event_at = self._now()
-        for key in sorted(self.items.keys() - found.keys()):
+        found = {_key(item) for item in listing.items}
+        for number, key in enumerate(sorted(self.items.keys() - found), start=1):
             self._remove(key)
-        for item in listing.items:
+            await _breathe(number)
+        for number, item in enumerate(listing.items, start=1):
             self._put(item)
+            await _breathe(number)
+        # not before: until all is in, nobody must believe that we have got there
+        self._version = self._newest = listing.resource_version
         self.relists += self.synced.is_set()
         self.synced.set()
         self._listed.set()
@@ -196,6 +201,12 @@ class Reflector(Generic[T]):
     @staticmethod
     def _now() -> Seconds:
         return asyncio.get_running_loop().time()
+
+
+async def _breathe(number: int) -> None:
+    """Let others have their turn after so many: ten thousand pods take long."""
+    if number % AT_ONCE == 0:
+        await asyncio.sleep(0)
 
 
 def _key(item: T) -> Key:

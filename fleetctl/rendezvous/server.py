@@ -56,6 +56,8 @@ REPEAT_S = 1.0
 LONGEST_WORD, LONGEST_TEXT = 63, 200
 """Of a report of hardware. Agents cut it themselves; whoever speaks in one's place need not."""
 SEND_LIMIT = 64 * 1024
+WAIT_TO_BE_ACCEPTED, ACCEPTED_AT_ONCE = 4096, 32
+"""Agents that come back at once wait in the kernel; a TLS handshake costs a millisecond."""
 
 
 @dataclass(slots=True)
@@ -145,6 +147,8 @@ class Rendezvous:
         self._sessions: dict[str, Session] = {}
         self._writers: dict[asyncio.StreamWriter, None] = {}  # in their order, so that a run can be repeated
         self._accepted = 0
+        self.progress_told = 0
+        """Grows whenever `progressed_at` of any pod may have changed."""
         self.statistics = Statistics()
 
     # What the controller sees and says
@@ -181,6 +185,7 @@ class Rendezvous:
             self._drop(session)
             return
         session.superseded = True
+        self.progress_told += 1
         session.stream.wish = None
         self.statistics.superseded += 1
         self._on_change(session.identity)
@@ -379,6 +384,7 @@ class Rendezvous:
 
     def _drop(self, session: Session) -> None:
         del self._sessions[session.identity.uid]
+        self.progress_told += 1
         _stop_timer(session)
         self._on_change(session.identity)
 
@@ -414,6 +420,7 @@ class Rendezvous:
         before, was_paused = session.progress.steps, session.progress.paused
         if session.progress.hear(beat, _now()):
             session.progressed_at = _now()
+            self.progress_told += 1
         first = before is None and session.progress.steps is not None
         if first or session.progress.paused != was_paused:
             self._on_change(session.identity)
@@ -483,11 +490,14 @@ class Rendezvous:
             host,
             port,
             limit=LINE_LIMIT,
-            backlog=4096,  # a thousand agents come back at once
+            backlog=ACCEPTED_AT_ONCE,  # so many does asyncio accept without a pause
             ssl=context,
             ssl_handshake_timeout=HELLO_S,
             ssl_shutdown_timeout=1.0,
         )
+        for listener in server.sockets:
+            with listener.dup() as same:
+                same.listen(WAIT_TO_BE_ACCEPTED)
         try:
             yield server
         finally:

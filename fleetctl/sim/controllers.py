@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from fleetctl.controller.app import Connections, Controller, Settings, open_controller
 from fleetctl.kube.client import KubeClient
 from fleetctl.sim.journal import ProcessChanged
-from fleetctl.sim.loop import Process
+from fleetctl.sim.processes import Process
+from fleetctl.sim.transport import FrontDoor
 
 if TYPE_CHECKING:
     from fleetctl.sim.world import World
@@ -30,19 +31,20 @@ class VirtualClock:
         self.ahead_s = 0.0
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=self._world.now() + self.ahead_s)
+        return self._world.epoch + timedelta(seconds=self._world.now() + self.ahead_s)
 
 
 class ControllerProcess:
     """One replica; each start is a process of its own, with an identity of its own."""
 
-    def __init__(self, world: "World", name: str) -> None:
+    def __init__(self, world: "World", name: str, front: FrontDoor) -> None:
         self.name = name
         self.clock = VirtualClock(world)
         self.controller: Controller | None = None
         self.process = Process(name, "control-plane", name)
         self.identity = ""
         self._world = world
+        self._front = front
         self._starts = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -72,6 +74,7 @@ class ControllerProcess:
             listen_port=PORT,
             health_port=0,
             identity=self.identity,
+            direct=f"{self.process.address}:{PORT}",
         )
         async with contextlib.AsyncExitStack() as stack:
             connections = Connections(
@@ -82,8 +85,8 @@ class ControllerProcess:
 
     async def _connect(self, stack: contextlib.AsyncExitStack, name: str, rng: random.Random) -> KubeClient:
         if not self._world.over_http:
-            return self._world.door.client(name, rng)
-        client, close = await self._world.door.http_client(name, rng)
+            return self._front.client(name, rng)
+        client, close = await self._front.http_client(name, rng)
         stack.push_async_callback(close)
         return client
 

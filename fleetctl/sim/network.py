@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from fleetctl.sim.loop import CURRENT, Process, VirtualLoop
+from fleetctl.sim.processes import CURRENT, Process, Processes
 
 Factory = Callable[[], Any]
 
@@ -134,6 +134,8 @@ class End(asyncio.Transport):
 class Listener:
     """Who accepts connections at an address; as much of asyncio's Server as anybody asks for."""
 
+    sockets = ()
+
     def __init__(self, network: "Network", factory: Factory, process: Process | None, at: tuple[str, int]) -> None:
         self._network = network
         self.factory = factory
@@ -154,7 +156,7 @@ class Listener:
 class Network:
     """All connections. `latency_s` is the range from which each way's delay is drawn."""
 
-    def __init__(self, loop: VirtualLoop, rng: random.Random, latency_s: tuple[float, float] = (0.0002, 0.002)) -> None:
+    def __init__(self, loop: Processes, rng: random.Random, latency_s: tuple[float, float] = (0.0002, 0.002)) -> None:
         self.loop = loop
         self.context = contextvars.Context()  # what is on its way belongs to no process
         self._random = rng.random

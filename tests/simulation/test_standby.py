@@ -1,28 +1,39 @@
-"""Agents that look for the leader find nobody else: a thousand TLS handshakes would keep a standby from leading."""
+"""Agents that come to a standby are sent to the leader; while there is none, a thousand TLS handshakes would keep the
+standby from becoming it."""
 
 import asyncio
 
-from fleetctl.sim.controllers import PORT
+from fleetctl.rendezvous.messages import Hello, NotLeader, decode, encode
+from fleetctl.sim.controllers import PORT, ControllerProcess
 from fleetctl.sim.world import World
 
 
-def test_only_the_leader_listens() -> None:
+def test_a_standby_listens_while_it_knows_a_leader() -> None:
     world = World(1, nodes=1, ranks_per_node=1, controllers=2)
 
     def listening() -> list[str]:
         return [c.name for c in world.controllers if world.network.listener(c.process.address, PORT)]
 
+    async def last_word(of: ControllerProcess) -> object:
+        reader, writer = await world.network.open_stream(of.process.address, PORT, 4096)
+        writer.write(encode(Hello("token", "life", 1.0, 0, None)))
+        line = await reader.readline()
+        writer.close()
+        return decode(line)
+
     async def story() -> None:
         await world.begin()
-        await asyncio.sleep(5)
+        await asyncio.sleep(10)
         first = world.leader
-        assert listening() == [first.name]
+        second = next(c for c in world.controllers if c is not first)
+        assert listening() == [c.name for c in world.controllers]
+        assert await last_word(second) == NotLeader(f"{first.process.address}:{PORT}")
         first.crash()
-        await asyncio.sleep(5)
+        await asyncio.sleep(12)
         assert listening() == []
-        await asyncio.sleep(25)
-        assert world.leader is not first
-        assert listening() == [world.leader.name]
+        await asyncio.sleep(18)
+        assert world.leader is second
+        assert listening() == [second.name]
 
     try:
         world.loop.run_until_complete(story())

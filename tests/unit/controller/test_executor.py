@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from fleetctl.clock import SystemClock
+from fleetctl.controller import executor
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import CALLS_AT_ONCE, Executor, NameTaken, PodSettings
 from fleetctl.controller.resources import GANGS, GangObject
@@ -317,3 +318,17 @@ async def test_a_pod_that_goes_between_create_and_get_is_worth_another_try() -> 
     desk.there = {"llm-worker-0": "g"}
     with pytest.raises(Retry):
         await desk.does(CreatePods(GANG.slots[:1], 1))
+
+
+async def test_others_have_a_turn_while_many_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "TOLD_AT_ONCE", 2)
+    told: list[str] = []
+
+    async def act() -> None:
+        await executor._each(("a", "b", "c", "d", "e"), told.append)
+
+    turns, acting = [], asyncio.create_task(act())
+    while not acting.done():
+        turns.append(len(told))
+        await asyncio.sleep(0)
+    assert (turns, told) == ([0, 2, 4], ["a", "b", "c", "d", "e"])

@@ -48,7 +48,8 @@ class Fleet:
 
     def __init__(self, led_for: float | None = 1000.0) -> None:
         self.lives: dict[str, Life] = {}
-        self.progress: dict[str, float] = {}
+        self.progress_told = 0
+        self.progress = {}
         self.still: dict[str, float] = {}
         self.led_since = None if led_for is None else now() - led_for
         self.cache = Cache(cast(KubeClient, None), lambda _: None, pod_gone=lambda _: None)
@@ -58,6 +59,15 @@ class Fleet:
             led_since=lambda: self.led_since,
             still_s=lambda name: self.still.get(name, 0.0),
         )
+
+    @property
+    def progress(self) -> dict[str, float]:
+        return self._progress
+
+    @progress.setter
+    def progress(self, told: dict[str, float]) -> None:
+        self._progress = told
+        self.progress_told += 1
 
     def life(self, uid: str) -> Life | None:
         return self.lives.get(uid)

@@ -1,5 +1,6 @@
 """Pods as the API server shows them, and what decisions see of them."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -284,3 +285,36 @@ def test_a_member_of_which_nothing_is_new_is_the_same_object() -> None:
     first, same, other = [members.of(gang, pods, lambda _: life, lambda _, node=node: node)[3] for node in nodes]  # type: ignore[misc]
     assert first is same
     assert other is not first
+
+
+async def test_others_have_a_turn_among_many_members_that_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "NEW_AT_ONCE", 2)
+    template = {"spec": {"containers": [{"name": "trainer", "image": "t"}]}}
+    spec = GangSpec(groups=[Group(name="worker", size=5, template=template)])
+    gang = Gang(namespace="default", name="llm", uid="g", spec=spec)
+    pods = {f"llm-worker-{n}": seen_with(name=f"llm-worker-{n}", uid=f"u{n}") for n in range(5)}
+    asked: list[str] = []
+
+    def life(uid: str) -> Life:
+        asked.append(uid)
+        return lives[uid]
+
+    async def look() -> list[int]:
+        """How many members were looked at whenever others had a turn."""
+        asked.clear()
+        turns, looking = [], asyncio.create_task(members.looked_at(gang, pods, life, lambda _: node))
+        while not looking.done():
+            turns.append(len(asked))
+            await asyncio.sleep(0)
+        assert looking.result() == members.of(gang, pods, life, lambda _: node)
+        return turns
+
+    lives, node, members = (
+        {f"u{n}": Life(uid=f"u{n}", life_id="x", started_at=1) for n in range(5)},
+        None,
+        views.Members(),
+    )
+    assert await look() == [0, 2, 4]
+    assert await look() == [0]  # nothing is new
+    lives |= {uid: Life(uid=uid, life_id="y", started_at=1) for uid in ("u1", "u3")}
+    assert await look() == [0, 4]

@@ -56,9 +56,10 @@ async def test_the_controller_runs_where_no_fault_hits_it(docker: Docker, cluste
         pass
     (patch,) = overlay(docker)["patches"]
     assert patch["target"] == {"kind": "Deployment", "name": "fleetctl-controller"}
-    selector, tolerations = json.loads(patch["patch"])
+    selector, tolerations, replicas = json.loads(patch["patch"])
     assert selector["value"] == {"node-role.kubernetes.io/control-plane": ""}
     assert [each["key"] for each in tolerations["value"]] == ["node-role.kubernetes.io/control-plane"]
+    assert replicas["value"] == 1
 
 
 @pytest.mark.parametrize(

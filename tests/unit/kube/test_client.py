@@ -478,3 +478,25 @@ def test_a_connection_that_closes_between_two_reads_is_an_end_like_any_other() -
         raise RuntimeError("Connection closed.")  # aiohttp's StreamReader
     with pytest.raises(RuntimeError, match="a mistake"), errors.only_ours("GET /x (watch)"):
         raise RuntimeError("a mistake")
+
+
+async def test_requests_that_change_something_are_counted_as_the_audit_log_has_them(api: FakeApi, client: KubeClient):
+    api.says(NODE_A, ok(node("a")))
+    api.says("PATCH /api/v1/nodes/a", ok(node("a")))
+    api.says("PATCH /api/v1/nodes/a/status", ok(node("a")))
+    api.says("PUT /api/v1/nodes/a/status", ok(node("a")))
+    api.says(CREATE_POD, busy(retry_after=1), ok(node("llm-0")))
+    api.says(f"DELETE {POD}", ok({}))
+    found = await client.get(NODES, None, "a")
+    await client.patch(NODES, None, "a", {})
+    await client.patch(NODES, None, "a", {}, subresource="status")
+    await client.replace_status(NODES, found)
+    await client.create(PODS, "ml", {"metadata": {"name": "llm-0"}})
+    await client.delete(PODS, "ml", "llm-0")
+    assert client.writes == {
+        ("patch", "nodes"): 1,
+        ("patch", "nodes/status"): 1,
+        ("update", "nodes/status"): 1,
+        ("create", "pods"): 2,  # the server counts a refused one too
+        ("delete", "pods"): 1,
+    }

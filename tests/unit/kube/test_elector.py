@@ -28,7 +28,7 @@ class Candidates:
         self.electors: dict[str, LeaseElector] = {}
         self.stories: dict[str, list[tuple[float, bool]]] = {}
 
-    def enter(self, name: str) -> LeaseElector:
+    def enter(self, name: str, address: str = "") -> LeaseElector:
         story = self.stories[name] = []
 
         def note() -> None:
@@ -36,7 +36,7 @@ class Candidates:
                 story.append((now(), elector.leading))
 
         elector = self.electors[name] = LeaseElector(
-            self._client, "fleet", "controller", name, LoopClock(), changed=note, rng=Longest()
+            self._client, "fleet", "controller", name, LoopClock(), address=address, changed=note, rng=Longest()
         )
         self._tasks[name] = asyncio.create_task(elector.run())
         return elector
@@ -99,6 +99,31 @@ async def test_a_second_candidate_waits_as_long_as_the_first_renews(lease: Lease
     await asyncio.sleep(300)
     assert candidates.leaders() == ["a"]
     assert (b.leading, b.holder) == (False, "a")
+
+
+async def test_who_waits_knows_where_the_leader_is_reached(lease: LeaseOnServer, candidates: Candidates):
+    a = candidates.enter("a", "10.0.0.1:8443")
+    await asyncio.sleep(1)
+    b = candidates.enter("b", "10.0.0.2:8443")
+    await asyncio.sleep(1)
+    assert b.holders_address == "10.0.0.1:8443"
+    await candidates.stop("a")
+    await asyncio.sleep(10)
+    assert (b.leading, b.holders_address, a.holders_address) == (True, "10.0.0.2:8443", "")
+
+
+async def test_terms_go_on_from_a_number_that_others_have_seen(lease: LeaseOnServer, candidates: Candidates):
+    a = candidates.enter("a")
+    await asyncio.sleep(1)
+    a.count_from(7)
+    await asyncio.sleep(2)
+    assert (a.leading, a.transitions, lease.spec["leaseTransitions"]) == (True, 7, 7)
+    await asyncio.sleep(4)
+    assert a.transitions == 7
+    await candidates.stop("a")
+    b = candidates.enter("b")
+    await asyncio.sleep(10)
+    assert (b.leading, b.transitions) == (True, 8)
 
 
 async def test_a_leader_that_hangs_stops_before_anybody_else_may_start(lease: LeaseOnServer, candidates: Candidates):
@@ -188,6 +213,33 @@ async def test_a_stopped_leader_releases_and_the_next_one_starts_without_waiting
     assert candidates.leaders() == []
     await asyncio.sleep(4.5)
     assert (b.leading, b.transitions) == (True, 1)
+
+
+@pytest.mark.parametrize("later", [0.0, 0.7, 1.4, 2.1, 2.8, 3.5, 4.2])
+async def test_a_stopped_leader_is_followed_within_two_seconds(lease, candidates: Candidates, later: float):
+    candidates.enter("a")
+    await asyncio.sleep(1)
+    b = candidates.enter("b")
+    await asyncio.sleep(30 + later)
+    await candidates.stop("a")
+    await asyncio.sleep(2)
+    assert (b.leading, b.transitions) == (True, 1)
+
+
+@pytest.mark.parametrize("later", [0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8])
+async def test_a_killed_leader_is_followed_within_seventeen_seconds(lease, candidates: Candidates, later: float):
+    """Wherever its last renewal falls between two looks of the other."""
+    for second in range(10, 30, 2):
+        lease.write(holderIdentity="a", leaseDurationSeconds=15, renewTime=f"2026-11-21T06:14:{second}.000000Z")
+        if second == 10:
+            candidates.enter("b")
+        await asyncio.sleep(2)
+    await asyncio.sleep(later)
+    lease.write(holderIdentity="a", leaseDurationSeconds=15, renewTime="2026-11-21T06:15:00.000000Z")
+    await asyncio.sleep(14.9)
+    assert candidates.leaders() == []
+    await asyncio.sleep(2.0)
+    assert candidates.leaders() == ["b"]
 
 
 async def test_a_stopped_candidate_leaves_the_lease_alone(lease: LeaseOnServer, candidates: Candidates):

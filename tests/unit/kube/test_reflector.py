@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fleetctl.kube import reflector
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.objects import NODES, Node
 from fleetctl.kube.reflector import BACK_IN_TIME, LONGEST_PAUSE, Reflector
@@ -252,3 +253,23 @@ async def test_a_bug_in_the_callback_is_not_hidden(api: FakeApi, client: KubeCli
     api.says(LIST, listing(node("a")))
     with pytest.raises(KeyError):
         await Reflector(client, NODES, broken).run()
+
+
+async def test_others_have_a_turn_within_a_long_list_which_is_not_told_as_seen_until_all_is_in(
+    api: FakeApi, follower: Follower, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reflector, "AT_ONCE", 2)
+    api.says(LIST, listing(*map(node, "abcde"), version="10"), listing(node("a"), version="20"))
+    api.says(WATCH, QUIET)
+
+    async def meanwhile(version: int) -> set[tuple[int, int]]:
+        seen = set()
+        while follower.reflector.version != version:
+            seen.add((len(follower.reflector.items), follower.reflector.version))
+            await asyncio.sleep(0)
+        return seen
+
+    assert await meanwhile(10) == {(0, 0), (2, 0), (4, 0)}
+    refreshed = asyncio.create_task(follower.reflector.refresh())
+    assert await meanwhile(20) == {(5, 10), (3, 10), (1, 10)}
+    await refreshed

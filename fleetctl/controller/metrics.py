@@ -1,0 +1,73 @@
+"""What a controller tells of itself at /metrics, in Prometheus' format.
+
+Gathered when somebody asks: the parts count for themselves, in plain numbers, and know nothing of metrics. Imported
+only by a controller that serves them: the library costs it 60 ms and 5 MiB.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from fleetctl.controller.turns import Lateness
+
+Writes = Mapping[tuple[str, str], int]
+"""By verb and resource, as in the API server's audit log."""
+
+
+class Metrics(Collector):
+    """`writes`: of each client; `agents`: streams that are open; `releases`: by rung."""
+
+    def __init__(
+        self,
+        late: Lateness,
+        writes: Callable[[], list[Writes]],
+        agents: Callable[[], int],
+        releases: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._late = late
+        self._writes = writes
+        self._agents = agents
+        self._releases = releases
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """As the library wants it."""
+        yield from _lateness(self._late)
+        yield GaugeMetricFamily("fleetctl_agents_connected", "Streams of agents that are open", value=self._agents())
+        releases = CounterMetricFamily(
+            "fleetctl_releases", "Attempts that were released, by how the ranks came into them", labels=["rung"]
+        )
+        for rung, count in sorted(self._releases().items()):
+            releases.add_metric([rung], count)
+        yield releases
+        total: Counter[tuple[str, str]] = Counter()
+        for each in self._writes():
+            total.update(each)
+        writes = CounterMetricFamily(
+            "fleetctl_api_writes", "Requests to the API server that change something", labels=["verb", "resource"]
+        )
+        for labels, count in sorted(total.items()):
+            writes.add_metric(list(labels), count)
+        yield writes
+
+
+def _lateness(late: Lateness) -> Iterator[Metric]:
+    bounds = [*(str(bound) for bound in late.BOUNDS_S), "+Inf"]
+    yield GaugeMetricFamily(
+        "fleetctl_loop_blocked_seconds_max", "The longest that the event loop was blocked", value=late.longest_s
+    )
+    yield HistogramMetricFamily(
+        "fleetctl_loop_blocked_seconds",
+        "How late a timer fires because the event loop is blocked",
+        buckets=list(zip(bounds, accumulate(late.counts), strict=True)),
+        sum_value=late.sum_s,
+    )

@@ -1,5 +1,5 @@
-"""`fleetctl replay FILE…`: runs scenarios in a simulated cluster, and tells how the gang took it. On kind:
-replay_kind.py; many seeds of --campaign: replay_campaign.py.
+"""`fleetctl replay FILE…`: runs scenarios in a simulated cluster, and tells how the gang took it. On a real
+API server: replay_apiserver.py; on kind: replay_kind.py; many seeds of --campaign: replay_campaign.py.
 
 Exit code: 0 all went as expected, 1 an expectation or an invariant failed, 2 a file or an option is wrong and nothing
 was run, 3 a run could not be made.
@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
         runs = [(nemesis(seed, options.faults or NEMESIS_FAULTS), seed) for seed in _seeds(options, 1)]
     if options.campaign and not options.seeds:
         runs = [(campaign(seed, options.ranks), seed) for seed in _seeds(options, 1)]
+    if options.backend == "apiserver":
+        return _on_apiserver(runs, options)
     if options.backend != "sim":
         return _on_kind(runs, options)
     if options.context or options.keep or options.image or options.logs:
@@ -86,6 +88,18 @@ def _campaign(options: argparse.Namespace) -> int:
         return _wrong(str(error))
     sys.stdout.flush()
     return BROKEN if any(run["broken"] for run in failed) else FAILED if failed else 0
+
+
+def _on_apiserver(runs: Sequence[Run], options: argparse.Namespace) -> int:
+    from fleetctl.apiserver.replay import NotHere
+    from fleetctl.cli import replay_apiserver
+
+    if options.context or options.keep or options.image or options.trace or options.jobs:
+        return _wrong("--backend apiserver takes files, --seed, --output and --logs")
+    try:
+        return exit_code(replay_apiserver.run(runs, options))
+    except NotHere as error:
+        return _wrong(str(error))
 
 
 def _on_kind(runs: Sequence[Run], options: argparse.Namespace) -> int:

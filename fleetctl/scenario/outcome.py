@@ -16,7 +16,6 @@ import msgspec
 from fleetctl.gang.state import ranges
 from fleetctl.rendezvous.messages import Ping, Release, Reset
 from fleetctl.scenario.facts import CONTROLLER, conditions_of, holds, rank_of, record_of, size_of
-from fleetctl.scenario.faults import Backend
 from fleetctl.scenario.figures import Number, Recovery
 from fleetctl.sim.journal import (
     AgentHeard,
@@ -34,6 +33,8 @@ from fleetctl.sim.journal import (
 from fleetctl.sim.oracle import Violation
 
 Level = Literal["fact", "decision", "fault", "violation"]
+Place = Literal["sim", "apiserver", "kind"]
+"""Where a run took place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class Line:
 @dataclass
 class Outcome:
     """What came of one run. `unmet`: one sentence for each expectation that was not met. `broken`: why the world itself
-    failed, so that nothing can be said of the gang; empty if it did not. `virtual_s`: how long the run was, on kind in
-    real seconds. `trace_hash`: of simulated runs only. `evaluated`: how often each invariant was checked. `faults` and
-    `situations` are what Seen counted, if it was asked."""
+    failed, so that nothing can be said of the gang; empty if it did not. `virtual_s`: how long the run was, in real
+    seconds if not simulated. `trace_hash`: of simulated runs only. `evaluated`: how often each invariant was checked.
+    `faults` and `situations` are what Seen counted, if it was asked."""
 
     scenario: str
     seed: int
@@ -64,14 +65,14 @@ class Outcome:
     broken: str = ""
     figures: dict[str, Number] = field(default_factory=dict)
     story: list[Line] = field(default_factory=list)
-    backend: Backend = "sim"
+    backend: Place = "sim"
     recoveries: list[Recovery] = field(default_factory=list)
     evaluated: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     situations: dict[str, int] = field(default_factory=dict)
 
 
-def not_run(scenario: str, seed: int, why: str, backend: Backend = "sim") -> Outcome:
+def not_run(scenario: str, seed: int, why: str, backend: Place = "sim") -> Outcome:
     """Of a run that did not take place."""
     return Outcome(scenario, seed, "fail", wall_s=0.0, virtual_s=0.0, trace_hash="", broken=why, backend=backend)
 

@@ -13,11 +13,11 @@ from itertools import groupby
 from typing import Any, get_args
 
 from fleetctl.scenario.expectations import bound_text
-from fleetctl.scenario.faults import FAULTS, Backend
+from fleetctl.scenario.faults import FAULTS
 from fleetctl.scenario.figures import Number, number_text
 from fleetctl.scenario.many import Tally
 from fleetctl.scenario.model import Bound, Invariant, Scenario
-from fleetctl.scenario.outcome import SITUATIONS, Line, Outcome
+from fleetctl.scenario.outcome import SITUATIONS, Line, Outcome, Place
 from fleetctl.scenario.scaled import size_on_kind
 from fleetctl.sim.oracle import Violation
 
@@ -27,12 +27,13 @@ LAST_LINES = 15
 TOLD_VIOLATIONS = 3
 """So many of each invariant."""
 AT_WIDTH = 8
+WHERE: dict[Place, str] = {"sim": "simulated", "apiserver": "on a real API server", "kind": "on kind"}
 
 
 # one run
 
 
-def header(scenario: Scenario, seed: int, backend: Backend = "sim") -> Iterator[str]:
+def header(scenario: Scenario, seed: int, backend: Place = "sim") -> Iterator[str]:
     """What is replayed."""
     world = scenario.world
     yield f"{scenario.name}: {' '.join(scenario.why.split())}"
@@ -108,18 +109,18 @@ def verdict(outcome: Outcome) -> str:
     """`PASS demo  seed 7  96.3 s simulated in 2.1 s  trace 9f0c…`, or `PASS demo  seed 7  96.3 s on kind`."""
     word = "BROKEN" if outcome.broken else outcome.verdict.upper()
     run = f"{word} {outcome.scenario}  seed {outcome.seed}  {_took(outcome.virtual_s, outcome.backend)}"
-    if outcome.backend == "kind":
+    if outcome.backend != "sim":
         return run
     return f"{run} in {outcome.wall_s:,.1f} s  trace {outcome.trace_hash or '-'}"
 
 
-def _took(seconds: float, backend: Backend) -> str:
-    return f"{seconds:,.1f} s {'on kind' if backend == 'kind' else 'simulated'}"
+def _took(seconds: float, backend: Place) -> str:
+    return f"{seconds:,.1f} s {WHERE[backend]}"
 
 
-def replay_command(scenario: Scenario, seed: int, backend: Backend = "sim") -> str:
+def replay_command(scenario: Scenario, seed: int, backend: Place = "sim") -> str:
     """The command that does this run again."""
-    on = "--backend kind " if backend == "kind" else ""
+    on = f"--backend {backend} " if backend != "sim" else ""
     what = shlex.join(scenario.drawn or (str(scenario.path),))
     return f"fleetctl replay {on}{what} --seed {seed}"
 
@@ -133,14 +134,14 @@ def failed_run(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
     yield ""
 
 
-# one run in the simulator, and one on kind
+# one run in the simulator, and one elsewhere
 
 
-def side_by_side(scenario: Scenario, sim: Outcome, kind: Outcome) -> Iterator[str]:
+def side_by_side(scenario: Scenario, sim: Outcome, real: Outcome) -> Iterator[str]:
     """The figures of both beside each other, and how each of them ended."""
-    rows: list[tuple[str, ...]] = [("figure", "sim", "kind", "expected")]
-    for name in dict.fromkeys((*sim.figures, *kind.figures)):
-        both = {"sim": sim.figures.get(name), "kind": kind.figures.get(name)}
+    rows: list[tuple[str, ...]] = [("figure", "sim", real.backend, "expected")]
+    for name in dict.fromkeys((*sim.figures, *real.figures)):
+        both = {"sim": sim.figures.get(name), real.backend: real.figures.get(name)}
         if all(value is None for value in both.values()):
             continue
         told = ""
@@ -150,7 +151,7 @@ def side_by_side(scenario: Scenario, sim: Outcome, kind: Outcome) -> Iterator[st
         rows.append((name, *map(number_text, both.values()), told))
     yield from _table(rows)
     yield verdict(sim)
-    yield verdict(kind)
+    yield verdict(real)
 
 
 def by_fault(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from fleetctl.scenario.calm import Calm
@@ -19,7 +20,7 @@ from fleetctl.scenario.outcome import Outcome, Trace
 from fleetctl.scenario.timeline import Timeline
 from fleetctl.scenario.triggers import Triggers
 from fleetctl.sim import world as sim
-from fleetctl.sim.journal import Event, Object, Wrote
+from fleetctl.sim.journal import Event, Object, TrainerStarted, Wrote
 from fleetctl.sim.lifecycle import merged
 from fleetctl.sim.oracle import Oracle
 
@@ -36,12 +37,27 @@ def simulate(
 
     `over_http`: with the real HTTP library between controllers and API server (sim/world.py).
     """
-    began = time.perf_counter()
-    run = _Run(scenario, seed, watch, over_http=over_http)
-    mistakes = _Mistakes(run.failures)
-    logging.getLogger("fleetctl").addHandler(mistakes)
     was_enabled = gc.isenabled()
     gc.disable()  # finalizers must not run at moments that differ from run to run
+    try:
+        return run_in(sim.World(seed, over_http=over_http, **world_of(scenario)), scenario, watch=watch)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def run_in(
+    world: sim.World, scenario: Scenario, *, watch: Callable[[Event], None] | None = None, starts_in_s: float = inf
+) -> Outcome:
+    """The same in a world that has not begun yet, whatever its time and its API server are; it ends with the run.
+
+    `starts_in_s`: how long the gang should take until it runs for the first time. What is to happen later than that
+    waits if it takes longer.
+    """
+    began = time.perf_counter()
+    run = _Run(world, scenario, watch, starts_in_s)
+    mistakes = _Mistakes(run.failures)
+    logging.getLogger("fleetctl").addHandler(mistakes)
     broken = ""
     try:
         run.world.loop.run_until_complete(run.story())
@@ -54,8 +70,6 @@ def simulate(
         run.world.end()
     finally:
         logging.getLogger("fleetctl").removeHandler(mistakes)
-        if was_enabled:
-            gc.enable()
     outcome.wall_s = time.perf_counter() - began
     return outcome
 
@@ -73,13 +87,30 @@ class _Mistakes(logging.Handler):
             self._failures.append(f"{record.getMessage()}: {type(error).__name__}: {error}")
 
 
+class FirstRun:
+    """Waits until all ranks of a gang of that size run for the first time; `at`: when."""
+
+    def __init__(self, ranks: int) -> None:
+        self.at = inf
+        self.seen = asyncio.Event()
+        self._missing = set(range(ranks))
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, TrainerStarted) and self._missing:
+            self._missing.discard(event.rank)
+            if not self._missing:
+                self.at = event.at
+                self.seen.set()
+
+
 class _Run:
     def __init__(
-        self, scenario: Scenario, seed: int, watch: Callable[[Event], None] | None, *, over_http: bool
+        self, world: sim.World, scenario: Scenario, watch: Callable[[Event], None] | None, starts_in_s: float
     ) -> None:
         self.scenario = scenario
-        self.seed = seed
-        self.world = _world(scenario, seed, over_http=over_http)
+        self.starts_in_s = starts_in_s
+        self.first_run = FirstRun(scenario.world.gang.ranks)
+        self.world = world
         self.body = gang_body(scenario)
         self.key = (NAMESPACE, scenario.world.gang.name)
         self.injector = Injector(self.world, scenario, self.key, self.body)
@@ -101,6 +132,7 @@ class _Run:
             self.timeline,
             self.triggers,
             self._note_write,
+            self.first_run,
             *([watch] if watch else []),
         ]
 
@@ -138,7 +170,10 @@ class _Run:
 
     async def _carry_out(self, step: Step, at: float) -> None:
         try:
-            await asyncio.sleep(at + step.after)
+            await asyncio.sleep(min(at, self.starts_in_s))
+            if at > self.starts_in_s:
+                await self.first_run.seen.wait()
+            await asyncio.sleep(max(0.0, at - self.starts_in_s) + step.after)
             await self.injector.carry_out(step)
         except LookupError as error:
             self.failures.append(f"{self.scenario.path}:{step.line}: {error}")
@@ -164,7 +199,7 @@ class _Run:
         good = not (broken or unmet or self.oracle.violations)
         return Outcome(
             scenario=self.scenario.name,
-            seed=self.seed,
+            seed=self.world.seed,
             verdict="pass" if good else "fail",
             wall_s=0.0,
             virtual_s=at,
@@ -179,24 +214,24 @@ class _Run:
         )
 
 
-def _world(scenario: Scenario, seed: int, *, over_http: bool) -> sim.World:
+def world_of(scenario: Scenario) -> dict[str, Any]:
+    """What a world needs to be the scenario's, but for the seed."""
     wanted, of, latency = scenario.world, scenario.world.trainer, scenario.world.latency
     ranges = {name: (getattr(latency, name).low, getattr(latency, name).high) for name in latency.__struct_fields__}
-    return sim.World(
-        seed,
-        nodes=wanted.nodes,
-        ranks_per_node=wanted.ranks_per_node,
-        nodes_per_rack=wanted.nodes_per_rack,
-        controllers=wanted.controllers,
-        latency=sim.Latency(**ranges),
-        trainer=sim.Trainer(
+    return {
+        "nodes": wanted.nodes,
+        "ranks_per_node": wanted.ranks_per_node,
+        "nodes_per_rack": wanted.nodes_per_rack,
+        "controllers": wanted.controllers,
+        "latency": sim.Latency(**ranges),
+        "trainer": sim.Trainer(
             step_s=of.step,
             reports_steps=of.reports_steps,
             runs_for_s=of.runs_for,
             stops_in=(of.stops_in.low, of.stops_in.high),
+            checkpoint_s=of.checkpoint_every,
         ),
-        over_http=over_http,
-    )
+    }
 
 
 def gang_body(scenario: Scenario) -> Object:

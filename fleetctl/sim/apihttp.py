@@ -16,8 +16,8 @@ from aiohttp import web
 from fleetctl.kube.connect import LONGEST_LINE
 from fleetctl.sim.answers import JSON, Answer, ApiFailure
 from fleetctl.sim.door import HOST, Door
-from fleetctl.sim.loop import Process, VirtualLoop
 from fleetctl.sim.network import Listener
+from fleetctl.sim.processes import Process, Processes
 from fleetctl.sim.requests import Request, parse
 from fleetctl.sim.stream import Broken, Stream
 from fleetctl.sim.troubles import Lost, Outage, Outcome
@@ -38,37 +38,26 @@ def http_session(client: str) -> aiohttp.ClientSession:
     return session
 
 
-class HttpListener:
-    """Listens while there is no outage for everybody."""
+Who = Callable[[web.BaseRequest], tuple[str, Process | None]]
 
-    def __init__(self, door: Door) -> None:
+
+class HttpDoor:
+    """A door's requests as HTTP. `who` says which client asks, and which program that is part of. `server` makes the
+    protocol of a connection."""
+
+    def __init__(self, door: Door, who: Who) -> None:
         self._door = door
-        self._processes: dict[str, Process | None] = {}
-        self._network = cast(VirtualLoop, asyncio.get_running_loop()).network
-        self._world = contextvars.Context()
-        self._server = self._world.run(web.Server, self._handle, handler_cancellation=True, access_log=None)
-        self._listener: Listener | None = None
-        self.troubled()
+        self._who = who
+        self.server = web.Server(self._handle, handler_cancellation=True, access_log=None)
 
-    def came(self, client: str, process: Process | None) -> None:
-        """Which program a client is part of."""
-        self._processes[client] = process
-
-    def troubled(self) -> None:
-        """A trouble began or ended."""
-        down = Outage() in self._door.troubles
-        if down and self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            for connection in self._server.connections:
-                if connection.transport is not None:
-                    connection.transport.abort()
-        if not down and self._listener is None:
-            self._listener = self._world.run(self._network.listen, self._server, HOST, 0)
+    def hang_up(self) -> None:
+        """On all clients."""
+        for connection in self.server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
-        client = http.headers[CLIENT]
-        process = self._processes[client]
+        client, process = self._who(http)
 
         def alive() -> bool:
             return process is None or not process.killed
@@ -95,6 +84,37 @@ class HttpListener:
         await asyncio.sleep(half)
         if not done.done():
             done.set_result(outcome)
+
+
+class HttpListener:
+    """Listens while there is no outage for everybody."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._processes: dict[str, Process | None] = {}
+        self._network = cast(Processes, asyncio.get_running_loop()).network
+        self._world = contextvars.Context()
+        self._http = self._world.run(HttpDoor, door, self._client)
+        self._listener: Listener | None = None
+        self.troubled()
+
+    def came(self, client: str, process: Process | None) -> None:
+        """Which program a client is part of."""
+        self._processes[client] = process
+
+    def troubled(self) -> None:
+        """A trouble began or ended."""
+        down = Outage() in self._door.troubles
+        if down and self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            self._http.hang_up()
+        if not down and self._listener is None:
+            self._listener = self._world.run(self._network.listen, self._http.server, HOST, 0)
+
+    def _client(self, http: web.BaseRequest) -> tuple[str, Process | None]:
+        client = http.headers[CLIENT]
+        return client, self._processes[client]
 
 
 def _response(answer: Answer) -> web.Response:

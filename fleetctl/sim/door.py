@@ -95,11 +95,11 @@ class Door:
     async def _at_server(self, request: Request, alive: Callable[[], bool]) -> Outcome:
         if not request.writes:
             return self.server.answer(request)
-        if self.before_write and not await _told(self.before_write, request, alive):
+        if self.before_write and not await told(self.before_write, request, alive):
             return Lost("closed")
         answer = self.server.answer(request)
         committed = isinstance(answer, Answer) and answer.status < 300 and not request.query.get("dryRun")
-        if committed and self.after_write and not await _told(self.after_write, request, alive):
+        if committed and self.after_write and not await told(self.after_write, request, alive):
             return Lost("closed")
         return answer
 
@@ -126,7 +126,7 @@ class Door:
             task.get_loop().call_exception_handler(context)
 
 
-async def _told(hooks: list[Hook], request: Request, alive: Callable[[], bool]) -> bool:
+async def told(hooks: list[Hook], request: Request, alive: Callable[[], bool]) -> bool:
     """Whether the client outlived what the hooks did."""
     before = alive()
     for hook in list(hooks):

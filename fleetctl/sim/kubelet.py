@@ -19,7 +19,7 @@ from fleetctl.rendezvous.messages import Hardware
 from fleetctl.sim.agents import run_agent
 from fleetctl.sim.containers import Container, LocalPod, Volume
 from fleetctl.sim.journal import Object, Restarting, TrainerEnded, TrainerStarted
-from fleetctl.sim.loop import CURRENT, Process
+from fleetctl.sim.processes import CURRENT, Process
 
 if TYPE_CHECKING:
     from fleetctl.sim.world import World
@@ -127,6 +127,7 @@ class Kubelet:
         """From its sandbox to its end."""
         self._post(pod)
         if not pod.deleting:
+            await self._world.mount(pod)
             await self._pull(pod)
         while not pod.deleting and pod.phase not in ("Succeeded", "Failed"):
             await self._live(pod)
@@ -229,7 +230,7 @@ class Kubelet:
                 journal=world.journal,
                 now=world.now,
                 rng=self._rng,
-                read_token=lambda: world.tokens.token(pod.key, pod.uid),
+                read_token=lambda: world.token(pod),
                 read_progress=lambda: world.progress_of(pod),
                 controllers=world.rendezvous_addresses,
                 coordinator_ip=lambda: world.coordinator_ip(pod),

@@ -4,10 +4,6 @@ The same calls in the same order give the same run, in any process: what is read
 of the same moment fire in the order they were set, and tasks and futures hash by their number, so that sets of them
 iterate alike everywhere. Threads, signals and real sockets are not emulated but refused.
 
-A **process** is everything that runs in one context: it can be frozen (nothing of it runs; what came due meanwhile runs
-once it goes on) and killed (nothing of it runs any more, not even a `finally`). The network (network.py) closes its
-connections; what it would have cleaned up by itself stays as it was.
-
 Knows nothing of clusters.
 """
 
@@ -17,42 +13,22 @@ import heapq
 import itertools
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
+
+from fleetctl.sim.processes import CURRENT, Processes
 
 R = TypeVar("R")
 
 BEGIN = 1000.0
 """Virtual time at which every loop starts; not 0, which some code takes for never."""
-_FEW, _MANY_TASKS = 10_000, 2_000
+_FEW = 10_000
 _STANDS_STILL = 100_000
 _LAST_WORDS_S, _ROUNDS = 60.0, 5
 
 
 class Deadlock(RuntimeError):
     """Everything waits and no timer is set, or something goes on and on and time does not."""
-
-
-class Process:
-    """A program that runs on `host`, and can be frozen or killed as one."""
-
-    __slots__ = ("address", "frozen", "held", "host", "killed", "name", "tasks")
-
-    def __init__(self, name: str, host: str, address: str = "") -> None:
-        self.name = name
-        self.host = host
-        self.address = address or host
-        self.frozen = False
-        self.killed = False
-        self.held: list[Any] = []
-        self.tasks: list[asyncio.Task[Any]] = []
-        """Kept so that nothing of a killed process is finalised before the run is over."""
-
-    def __repr__(self) -> str:
-        return f"<Process {self.name}>"
-
-
-CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
 
 class _Handle:
@@ -98,11 +74,11 @@ class _Future(asyncio.Future[Any]):
         return self._number
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+class VirtualLoop(Processes):
     """Runs until the future it was given is done. `network` serves create_connection and create_server (network.py)."""
 
     def __init__(self) -> None:
-        self.network: Any = None
+        super().__init__()
         self.steps = 0
         """Callbacks run so far."""
         self._now = BEGIN
@@ -110,13 +86,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, _Handle]] = []
         self._cancelled = 0
         self._numbers = itertools.count(1)
-        self._halted: dict[Process, None] = {}
-        self._processes: dict[Process, None] = {}
         self._running = False
         self._closed = False
         self._stands_since, self._rounds = 0.0, 0
-        self.failures: list[dict[str, Any]] = []
-        """What the exception handler was called with: a run that has any is broken."""
 
     # Time and callbacks
 
@@ -150,43 +122,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             heapq.heapify(self._timers)
             self._cancelled = 0
 
-    # Processes
-
-    def spawn(self, process: Process | None, work: Coroutine[Any, Any, R], name: str | None = None) -> asyncio.Task[R]:
-        """Run this as part of a process (None: as part of the world, which is never frozen)."""
-        context = contextvars.copy_context()
-        context.run(CURRENT.set, process)
-        task = self.create_task(work, name=name, context=context)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()):
-            name = task.get_coro().__qualname__  # type: ignore[union-attr]
-            self.call_exception_handler({"message": f"{name} failed", "exception": error})
-
-    def freeze(self, process: Process) -> None:
-        process.frozen = True
-        self._halted[process] = None
-
-    def thaw(self, process: Process) -> None:
-        process.frozen = False
-        if not process.killed:
-            self._halted.pop(process, None)
-            self._ready.extend(process.held)
-            process.held = []
-
-    def kill(self, process: Process) -> None:
-        process.killed = True
-        self._halted[process] = None
-
-    def _may_run(self, handle: _Handle) -> bool:
-        process = handle.context.get(CURRENT)
-        if process is None or not (process.frozen or process.killed):
-            return True
-        process.held.append(handle)
-        return False
-
     # Running
 
     def run_until_complete(self, future: Awaitable[R]) -> R:  # type: ignore[override]
@@ -206,7 +141,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return task.result()
 
     def wind_down(self) -> None:
-        """Cancel everything that has not ended, killed and frozen processes too, and let it end."""
         for process in self._halted:
             self._ready.extend(process.held)
         self._halted = {}
@@ -236,7 +170,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self._advance()
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if handle.over or (halted and not self._may_run(handle)):
+            if handle.over or (halted and not self._may_run(handle, handle.context)):
                 continue
             self.steps += 1
             handle.over = True
@@ -274,19 +208,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         task = _Task.__new__(_Task)
         task._number = next(self._numbers)  # before __init__, which puts it into a set
         _Task.__init__(task, coro, loop=self, name=name or "task", context=context)
-        process = CURRENT.get() if context is None else context.get(CURRENT)
-        if process is not None:
-            self._processes[process] = None
-            process.tasks.append(task)
-            if len(process.tasks) > _MANY_TASKS:
-                process.tasks = [t for t in process.tasks if not t.done() or t._log_traceback]
+        self._belongs(task, CURRENT.get() if context is None else context.get(CURRENT))
         return task
-
-    def lost_errors(self) -> list[BaseException]:
-        """What tasks of processes raised and nobody has asked for: asyncio would complain of it when it forgets the
-        task, but these are kept."""
-        done = [task for process in self._processes for task in process.tasks if task.done() and task._log_traceback]
-        return [error for task in done if (error := task.exception())]
 
     def _generator_lost(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._closed:

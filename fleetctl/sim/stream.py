@@ -59,9 +59,9 @@ class Stream:
         """What else is to happen to it, by what for."""
         watch.open(self._put)
         if watch.failed:
-            self._finish()
+            self.finish()
             return
-        self._timers["end"] = self._later(watch.seconds, self._finish)
+        self._timers["end"] = self._later(watch.seconds, self.finish)
         if watch.bookmarks:
             self._timers["bookmark"] = self._later(BOOKMARK_S, self._bookmark)
         for trouble in between.troubles:
@@ -154,7 +154,7 @@ class Stream:
         if self._next is None:
             self._next = self._loop.call_at(arrives, self._deliver, context=self._world)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """The server ends the watch, after all it has said."""
         self._release()
         self._watch.close()
@@ -162,7 +162,7 @@ class Stream:
 
     def _finish_if(self, trouble: Trouble) -> None:
         if trouble in self._between.troubles:
-            self._finish()
+            self.finish()
 
     def _bookmark(self) -> None:
         self._timers["bookmark"] = self._later(BOOKMARK_S, self._bookmark)

@@ -21,7 +21,7 @@ from fleetctl.sim.answers import JSON, Answer, ApiFailure
 from fleetctl.sim.apihttp import HttpListener, http_session
 from fleetctl.sim.apiserver import ApiServer
 from fleetctl.sim.door import HOST, Door
-from fleetctl.sim.loop import CURRENT, Process
+from fleetctl.sim.processes import CURRENT, Process
 from fleetctl.sim.requests import parse
 from fleetctl.sim.stream import LOOK_AGAIN_S, Broken, Stream
 from fleetctl.sim.troubles import Lost, Trouble

@@ -9,6 +9,7 @@ run, and one more draw in one part moves nothing in another.
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,13 @@ from fleetctl.rendezvous.messages import Beat
 from fleetctl.sim.apiserver import ApiServer
 from fleetctl.sim.containers import LocalPod
 from fleetctl.sim.controllers import EPOCH, NAMESPACE, PORT, ControllerProcess, VirtualClock
+from fleetctl.sim.door import Door
 from fleetctl.sim.garbage import GarbageCollector, collect_pods
 from fleetctl.sim.journal import Journal, Key, Object, ProcessChanged, Wrote
 from fleetctl.sim.kubelet import LEASES, Kubelet
 from fleetctl.sim.loop import BEGIN, VirtualLoop
 from fleetctl.sim.network import Network
+from fleetctl.sim.processes import Processes
 from fleetctl.sim.scheduler import UNREACHABLE, Scheduler, watch_leases
 from fleetctl.sim.tokens import Tokens
 from fleetctl.sim.training import Training
@@ -49,12 +52,13 @@ class Latency:
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
     """What trainers do: a step takes `step_s`; all exit 0 after `runs_for_s` of training (None: never); one takes
-    `stops_in` seconds to end on SIGTERM."""
+    `stops_in` seconds to end on SIGTERM; after `checkpoint_s` of training they keep what is done (None: each step)."""
 
     step_s: float = 2.0
     reports_steps: bool = False
     runs_for_s: float | None = None
     stops_in: Range = (0.05, 0.2)
+    checkpoint_s: float | None = None
 
 
 class Troubles:
@@ -100,21 +104,21 @@ class World:
         self.over_http = over_http
         self.latency = latency or Latency()
         self.trainer = trainer or Trainer()
-        self.loop = VirtualLoop()  # type: ignore[abstract]
+        self.epoch = EPOCH
+        """What time of day it was when the world began."""
+        self.origin = BEGIN
+        """The loop's time then."""
+        self.loop = self._new_loop()
         self.journal = Journal()
         self.network = Network(self.loop, self.stream("network"), self.latency.network)
         self.loop.network = self.network
         self.clock = VirtualClock(self)
-        self.api = ApiServer(self.journal, self.clock, self.now)
-        self.door = FrontDoor(
-            self.api, self.stream("api"), self.latency.api, lambda host: self.network.reaches(host, "api")
-        )
         self.tokens = Tokens(self.unix_time)
-        self.api.raw.update(self.tokens.published())
+        self.api = self._new_api()
         self.troubles = Troubles()
         self.node_names = [f"node-{number}" for number in range(nodes)]
         self.kubelets = {name: Kubelet(self, name) for name in self.node_names}
-        self.controllers = [ControllerProcess(self, f"controller-{number}") for number in range(controllers)]
+        self.door, self.controllers = self._new_controllers([f"controller-{number}" for number in range(controllers)])
         self.training: dict[Key, Training] = {}
         self._scheduler = Scheduler(self)
         self._collector = GarbageCollector(self)
@@ -125,14 +129,38 @@ class World:
         self._leader = ""
         self.api.on_change += [self._changed, self._scheduler.changed, self._collector.changed]
 
+    # What a world in real time has in other ways (fleetctl/apiserver)
+
+    def _new_loop(self) -> Processes:
+        return VirtualLoop()  # type: ignore[abstract]
+
+    def _new_api(self) -> ApiServer:
+        api = ApiServer(self.journal, self.clock, self.now)
+        api.raw.update(self.tokens.published())
+        return api
+
+    def _new_controllers(self, names: Sequence[str]) -> tuple[Door, list[ControllerProcess]]:
+        """And the door through which they reach the API server."""
+        front = FrontDoor(
+            self.api, self.stream("api"), self.latency.api, lambda host: self.network.reaches(host, "api")
+        )
+        return front, [ControllerProcess(self, name, front) for name in names]
+
+    async def mount(self, pod: LocalPod) -> None:
+        """Returns once the pod's volumes are as they must be before its containers start."""
+
+    def token(self, pod: LocalPod) -> str:
+        """What its projected volume holds for its agent."""
+        return self.tokens.token(pod.key, pod.uid)
+
     # Time and chance
 
     def now(self) -> float:
         """Seconds since the world began."""
-        return self.loop.time() - BEGIN
+        return self.loop.time() - self.origin
 
     def unix_time(self) -> float:
-        return EPOCH.timestamp() + self.now()
+        return self.epoch.timestamp() + self.now()
 
     def stamp(self) -> str:
         second = int(self.now())
@@ -170,7 +198,9 @@ class World:
         key = (gang["metadata"]["namespace"], gang["metadata"]["name"])
         size = sum(group["size"] for group in gang["spec"]["groups"])
         of = self.trainer
-        self.training[key] = Training(size, of.step_s, of.runs_for_s, lambda: self._finish(key))
+        self.training[key] = Training(
+            size, of.step_s, of.runs_for_s, lambda: self._finish(key), checkpoint_s=of.checkpoint_s
+        )
         return gang
 
     def _finish(self, gang: Key) -> None:

@@ -30,7 +30,7 @@ from fleetctl.kube.reflector import Reflector
 from fleetctl.scenario.injector import Injector
 from fleetctl.scenario.report import problems
 from fleetctl.sim.journal import Event, Key, Listed, Object, Wrote
-from fleetctl.sim.loop import CURRENT
+from fleetctl.sim.processes import CURRENT
 from fleetctl.sim.stream import Stream
 from fleetctl.sim.troubles import Behind, Stalled
 from fleetctl.sim.watch import Line

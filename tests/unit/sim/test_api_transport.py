@@ -15,7 +15,7 @@ from fleetctl.kube import errors
 from fleetctl.kube.client import WatchEvent
 from fleetctl.kube.elector import LeaseElector
 from fleetctl.kube.objects import CONFIG_MAPS, PODS, Pod
-from fleetctl.sim.loop import Process
+from fleetctl.sim.processes import Process
 from fleetctl.sim.troubles import (
     AnswerLost,
     Closed,

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from fleetctl.sim.loop import BEGIN, CURRENT, Deadlock, VirtualLoop
+from fleetctl.sim.loop import BEGIN, Deadlock, VirtualLoop
+from fleetctl.sim.processes import CURRENT
 
 Story = list[Any]
 Program = Callable[[Story], Awaitable[None]]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from fleetctl.sim.loop import BEGIN, CURRENT, Process, VirtualLoop
+from fleetctl.sim.loop import BEGIN, VirtualLoop
 from fleetctl.sim.network import End, Network, Refused
+from fleetctl.sim.processes import CURRENT, Process
 
 PORT = 80
 SLOWEST_S = 0.002

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from fleetctl.sim.loop import BEGIN, CURRENT, Process, VirtualLoop
+from fleetctl.sim.loop import BEGIN, VirtualLoop
+from fleetctl.sim.processes import CURRENT, Process
 
 
 @pytest.fixture

@@ -1,0 +1,5 @@
+"""`python -m fleetctl` is `fleetctl`."""
+
+from fleetctl.cli.main import main
+
+main()

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test check unit conformance model explore judgement campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-plan bench-recovery bench-replay record-restart simulation lock clean
+.PHONY: help venv demo test check unit conformance model explore judgement campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-blocking bench-placement bench-plan bench-recovery bench-replay record-restart scenario-seeds simulation lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,15 @@ simulation: venv  ## every scenario in the simulated cluster, campaigns, crash m
 judgement: venv  ## how often a thousand random incidents, with noise in the evidence, are judged rightly: in a table
 	$(BIN)/python -m tests.judgement --seeds 1..1000
 
+SEEDED := one-rank-segfaults gpu-falls-off-the-bus hardware-evidence-at-the-barrier hardware-evidence-after-the-release \
+  application-xids our-own-xids node-goes-dark zombie-returns switch-reboots switch-dies switch-reboots-and-peers-abort \
+  peers-abort-before-the-switch-is-missed flap-shower silent-hang straggler lemon doomed-job slow-poison \
+  dies-often-after-a-checkpoint one-slow-restart containers-never-return controller-dies-mid-recovery broken-health-check
+
+scenario-seeds: venv  ## the twenty scenarios (README), 200 seeds of each and 50 that were held out: a day on two cores
+	$(BIN)/fleetctl replay $(SEEDED:%=scenarios/%.yaml) --seeds 1..200
+	$(BIN)/fleetctl replay $(SEEDED:%=scenarios/%.yaml) --seeds 5001..5050
+
 campaign: venv  ## a hundred thousand random worlds: a night on two cores; may be stopped, and goes on where it was
 	mkdir -p build
 	$(BIN)/fleetctl replay --campaign --seeds 1..100000 --progress build/campaign
@@ -89,6 +98,12 @@ bench-recovery: cluster images  ## measure recoveries against the floor of this 
 
 bench-plan: venv  ## how long one decision takes over 10,240 members
 	$(BIN)/python tests/simulation/bench_plan.py
+
+bench-blocking: venv  ## the longest that the controller's event loop is blocked, by everything it does for 10,240 ranks
+	$(BIN)/python tests/simulation/bench_blocking.py
+
+bench-placement: venv  ## how long it takes to place 64 lost ranks on 256 spares, beside the naive flow
+	$(BIN)/python tests/simulation/bench_placement.py
 
 bench-replay: venv  ## measure how the cost of a simulated replay grows with the gang
 	$(BIN)/python tests/simulation/bench_replay.py

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fleetctl.sim.world import World
 
 BINDS_S = (0.005, 0.015)
-SORTS_S = 0.05
+SORTS_S, SORTS_AT_MOST = 0.05, 5
 TRIES_AGAIN_S = 1.0
 GRACE_S = 40.0
 """A Lease that was not renewed for so long makes its node NotReady (kube-controller-manager's default is 50 s in 1.36,
@@ -65,7 +65,11 @@ class Scheduler:
             await self._work.wait()
             self._work.clear()
             await self._world.api_way("control-plane")
-            await asyncio.sleep(SORTS_S)  # pods created together arrive together, and neighbours become neighbours
+            for _ in range(SORTS_AT_MOST):  # pods created together arrive together, and neighbours become neighbours
+                await asyncio.sleep(SORTS_S)
+                if not self._work.is_set():
+                    break
+                self._work.clear()
             for key in sorted(self._waiting, key=lambda key: self._order(key)):
                 if key in self._waiting:
                     await asyncio.sleep(BINDS_S[0] + (BINDS_S[1] - BINDS_S[0]) * self._rng.random())
@@ -73,11 +77,11 @@ class Scheduler:
             if self._waiting:
                 asyncio.get_running_loop().call_later(TRIES_AGAIN_S, self._work.set)
 
-    def _order(self, key: tuple[str, str]) -> tuple[str, int, tuple[str, str]]:
+    def _order(self, key: tuple[str, str]) -> tuple[int, tuple[str, str]]:
+        """By rank: stamps have whole seconds, and one may begin between two neighbours."""
         pod = self._world.api.get("pods", *key)
-        meta = pod["metadata"] if pod else {}
-        rank = (meta.get("labels") or {}).get(LABEL_RANK, "")
-        return meta.get("creationTimestamp", ""), int(rank) if rank.isdecimal() else 0, key
+        rank = ((pod or {}).get("metadata", {}).get("labels") or {}).get(LABEL_RANK, "")
+        return int(rank) if rank.isdecimal() else 0, key
 
     def _bind(self, key: tuple[str, str]) -> None:
         api = self._world.api

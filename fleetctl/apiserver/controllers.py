@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from fleetctl.apiserver.server import token_of
+from fleetctl.apiserver.server import die_with_parent, token_of
 from fleetctl.rendezvous.messages import LINE_LIMIT
 from fleetctl.sim.controllers import NAMESPACE, PORT, ControllerProcess, VirtualClock
 from fleetctl.sim.processes import Process
@@ -101,7 +101,9 @@ class ControllerProgram(ControllerProcess):
             *("--listen-port", str(self.port), "--health-port", str(health_port)),
         ]
         with self.log.open("ab") as log:
-            self._program = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._program = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+            )
         self._tell("starts")
         loop = self._world.loop
         loop.spawn(None, self._probe(self.process, health_port))
@@ -173,6 +175,7 @@ class ControllerProgram(ControllerProcess):
     # The relay
 
     async def _relay(self) -> None:
+        asyncio.sslproto.SSLProtocol.max_size = 16384  # as real agents do
         await asyncio.start_server(self._carry, self.process.address, PORT, limit=LINE_LIMIT)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

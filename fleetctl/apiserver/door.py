@@ -18,7 +18,7 @@ from aiohttp import web
 
 from fleetctl.apiserver.replica import Replica
 from fleetctl.apiserver.upstream import Unreachable
-from fleetctl.sim.answers import Answer
+from fleetctl.sim.answers import JSON, Answer, ApiFailure
 from fleetctl.sim.apihttp import HttpDoor
 from fleetctl.sim.door import Door, told
 from fleetctl.sim.journal import Journal, Listed
@@ -116,7 +116,8 @@ class RealDoor(Door):
         try:
             return self.programs[authorization.removeprefix("Bearer ")]
         except KeyError:
-            raise web.HTTPUnauthorized from None
+            answer = ApiFailure(401, "Unauthorized", "Unauthorized").answer()
+            raise web.HTTPUnauthorized(body=answer.body, content_type=JSON) from None
 
     # Passing on
 

@@ -74,7 +74,7 @@ class Server:
     def start(self, program: str) -> None:
         with (self.folder / f"{program}.log").open("ab") as log:
             self.running[program] = subprocess.Popen(
-                self.commands[program], stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent
+                self.commands[program], stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
             )
 
     def kill(self, program: str) -> None:
@@ -144,7 +144,7 @@ def _prepared(folder: Path, found: Path, actors: Iterable[str]) -> Server:
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
     (folder / "accounts.key").write_bytes(key)
-    (folder / "tokens.csv").write_text("".join(f"{token_of(a)},{a},{a},system:masters\n" for a in actors))
+    (folder / "tokens.csv").write_text("".join(f"{token_of(a)},{a},{a},{_group(a)}\n" for a in actors))
     (folder / "audit.yaml").write_text(AUDIT_POLICY)
     commands = {
         "etcd": [
@@ -178,6 +178,11 @@ def _prepared(folder: Path, found: Path, actors: Iterable[str]) -> Server:
     return Server(url, folder, etcd, commands)
 
 
+def _group(actor: str) -> str:
+    """By which the server shares out its attention (API priority and fairness), as in a cluster."""
+    return {"kubelet": "system:nodes", "somebody": "system:masters"}.get(actor, "system:serviceaccounts")
+
+
 def _free_ports(number: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [each.getsockname()[1] for each in sockets]
@@ -186,7 +191,7 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Also when we are killed and no `finally` runs."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

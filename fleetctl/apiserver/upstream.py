@@ -16,6 +16,7 @@ from fleetctl.sim.answers import JSON, Answer
 
 WITHIN_S = 30.0
 AT_ONCE = 64
+"""Requests of those who ask patiently: each kubelet of a real cluster has its own limit."""
 LONGEST_LINE = 2**22
 ACCEPT = "application/json, */*;q=0.1"
 PASSED_ON = ("Retry-After",)
@@ -32,6 +33,7 @@ class Upstream:
         self._server = server
         self._session = session
         self._tls = server.tls
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def ask(
         self,
@@ -63,7 +65,8 @@ class Upstream:
         """The same, asked until there is an answer that does not say "later"."""
         while True:
             with contextlib.suppress(Unreachable):
-                answer = await self.ask(actor, method, path, None, content_type, body)
+                async with self._turns:
+                    answer = await self.ask(actor, method, path, None, content_type, body)
                 if answer.status != 429 and answer.status < 500:
                     return answer
             await asyncio.sleep(0.2)

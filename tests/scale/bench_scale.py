@@ -30,7 +30,7 @@ from fleetctl.apiserver.server import NoServer
 from fleetctl.apiserver.world import ApiServerWorld
 from fleetctl.rendezvous.messages import Reset
 from fleetctl.scenario.facts import record_of
-from fleetctl.sim.journal import AgentHeard, Event, Key, TrainerStarted, Wrote
+from fleetctl.sim.journal import AgentHeard, Event, Faulted, Key, TrainerStarted, Wrote
 from fleetctl.sim.oracle import Oracle
 from tests.scale import rivals
 from tests.scale.meter import Audit, cpu_s, rss_mib
@@ -235,7 +235,7 @@ async def measure(world: ApiServerWorld, ranks: int, times: int) -> Report:
                 world.api.muted.clear()
             _say(report.alone[-1])
         report.rss_mib = max(rss_mib(controller.pid) for controller in world.controllers)
-        report.node = await fleet.recovery(lambda: world.kill_node(_node_of(world, ranks // 2)), **how)
+        report.node = await fleet.recovery(_node_dies(world, _node_of(world, ranks // 2)), **how)
         _say(report.node)
         report.failover_s, report.rejoin_cpu_s = await _failover(fleet)
         report.violations = len(oracle.violations)
@@ -257,7 +257,22 @@ def _trainer_dies(world: ApiServerWorld, rank: int) -> Callable[[], None]:
     def dies() -> None:
         found = world.local_pod(GANG, rank)
         assert found is not None
+        told = f"rank {rank}: the trainer dies"
+        world.journal.tell(
+            Faulted(at=world.now(), fault="container_exit", family="pod", phase="begins", text=told, ranks=(rank,))
+        )
         found[0].trainer_ended(found[1], 139)
+
+    return dies
+
+
+def _node_dies(world: ApiServerWorld, name: str) -> Callable[[], None]:
+    def dies() -> None:
+        told = f"{name}: killed"
+        world.journal.tell(
+            Faulted(at=world.now(), fault="node_killed", family="node", phase="begins", text=told, nodes=(name,))
+        )
+        world.kill_node(name)
 
     return dies
 
@@ -270,7 +285,9 @@ def _node_of(world: ApiServerWorld, rank: int) -> str:
 
 async def _pod_bytes(world: ApiServerWorld) -> int:
     assert world.api.upstream is not None
-    answer = await world.api.upstream.ask("somebody", "GET", f"/api/v1/namespaces/{GANG[0]}/pods/{GANG[1]}-worker-0")
+    answer = await world.api.upstream.patiently(
+        "somebody", "GET", f"/api/v1/namespaces/{GANG[0]}/pods/{GANG[1]}-worker-0"
+    )
     return len(answer.body)
 
 

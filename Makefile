@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test check unit conformance model explore judgement campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-blocking bench-placement bench-plan bench-recovery bench-replay record-restart scenario-seeds simulation lock clean
+.PHONY: help venv demo test apiserver bench-rivals bench-scale check unit conformance model explore judgement campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-blocking bench-placement bench-plan bench-recovery bench-replay record-restart scenario-seeds simulation soak lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help:  ## this list
 demo: venv  ## a thousand simulated ranks survive a fault, a dark machine and a crash of the controller
 	$(BIN)/fleetctl replay scenarios/demo.yaml
 
-test: check unit conformance model simulation cluster-test  ## everything that must pass
+test: check unit conformance model simulation apiserver cluster-test  ## everything that must pass
 
 $(VENV)/installed: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fleetctl needs Python 3.11 or newer: make PYTHON=python3.x")'
@@ -35,6 +35,9 @@ unit: venv  ## unit, property and protocol tests
 
 conformance: venv  ## the simulated API server against a real kube-apiserver, with the same tests
 	$(BIN)/pytest tests/conformance
+
+apiserver: venv  ## scenarios, the client's troubles and two controllers, on a real API server in real time
+	$(BIN)/pytest -n 4 tests/apiserver
 
 model: venv  ## everything that can happen to two ranks and two controllers, within bounds
 	$(BIN)/pytest -n auto --dist worksteal tests/model
@@ -105,8 +108,20 @@ bench-blocking: venv  ## the longest that the controller's event loop is blocked
 bench-placement: venv  ## how long it takes to place 64 lost ranks on 256 spares, beside the naive flow
 	$(BIN)/python tests/simulation/bench_placement.py
 
+bench-rivals: venv  ## what others' recoveries cost a real API server (RANKS=256)
+	$(BIN)/python -m tests.scale.rivals --ranks $(or $(RANKS),256)
+
+bench-scale: venv  ## fleetctl's recoveries on a real API server, beside JobSet's protocol and recreating all (RANKS=1024)
+	KUBEBUILDER_ASSETS=$${KUBEBUILDER_ASSETS:-$$(tests/conformance/programs)} \
+	  $(BIN)/python -m tests.scale.bench_scale --ranks $(or $(RANKS),1024) --times $(or $(TIMES),20)
+
 bench-replay: venv  ## measure how the cost of a simulated replay grows with the gang
 	$(BIN)/python tests/simulation/bench_replay.py
+
+soak: export RANKS ?= 1024
+soak: export MINUTES ?= 20
+soak: venv  ## a fault every 30 s for MINUTES=20 at RANKS=1024, on a real API server: nothing in the controllers grows
+	$(BIN)/pytest -q -s tests/apiserver/test_soak.py
 
 record-restart: cluster images  ## record what real kubelets tell of a restart in place, for the simulation's test
 	tests/kind/enter $(BIN)/python tests/cluster/record_restart.py

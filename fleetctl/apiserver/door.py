@@ -117,7 +117,7 @@ class RealDoor(Door):
             return self.programs[authorization.removeprefix("Bearer ")]
         except KeyError:
             answer = ApiFailure(401, "Unauthorized", "Unauthorized").answer()
-            raise web.HTTPUnauthorized(body=answer.body, content_type=JSON) from None
+            raise web.HTTPUnauthorized(text=answer.body.decode(), content_type=JSON) from None
 
     # Passing on
 

@@ -18,7 +18,7 @@ import msgspec
 
 from fleetctl.clock import Clock
 from fleetctl.kube.client import KubeClient
-from fleetctl.kube.errors import ApiError, NotFound
+from fleetctl.kube.errors import ApiError, Conflict, NotFound
 from fleetctl.kube.objects import LEASES, Lease, LeaseSpec, ObjectMeta
 from fleetctl.kube.retry import JITTER, Seconds
 from fleetctl.stamps import rfc3339_micro
@@ -29,7 +29,7 @@ ADDRESS = "fleetctl.dev/rendezvous"
 """The Lease's annotation that says where its holder is reached."""
 JITTER_FACTOR = 1.2
 FRESH_S = 8.0
-"""A holder that lives renews every two seconds, and who waits looks every four: it is told of its death by then."""
+"""A holder that lives renews every two seconds, and who waits looks more often: for longer than that it is not well."""
 RELEASE_WITHIN: Seconds = 2.0
 
 
@@ -41,7 +41,7 @@ class LeaseElector:
     `leading`, `holder` or `transitions` is no longer what it was; it must be quick.
 
     Seconds: `duration` others wait for a silent leader, `renew_for` a leader goes on trying to renew, `retry` between
-    two tries (of who waits for another: at most three quarters of it). Raises ValueError unless duration > renew_for > 1.2 × retry.
+    two tries (who waits for another looks more often). Raises ValueError unless duration > renew_for > 1.2 × retry.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class LeaseElector:
         self._at_least = 0
         self._seen = LeaseSpec()
         self._seen_address = ""
+        self._lease: Lease | None = None
         self._seen_at: Seconds = 0.0
         self._renewed_at: Seconds | None = None
         """When the last successful renewal was *sent*; None while we do not lead."""
@@ -181,6 +182,7 @@ class LeaseElector:
         return lease
 
     def _observe(self, lease: Lease) -> None:
+        self._lease = lease
         self._seen_address = lease.metadata.annotations.get(ADDRESS, "")
         if lease.spec != self._seen:
             self._seen = lease.spec
@@ -210,15 +212,21 @@ class LeaseElector:
             return
         try:
             async with asyncio.timeout(RELEASE_WITHIN):
-                lease = await self._read(RELEASE_WITHIN)
-                if lease is None or self.holder != self.identity:
-                    return
-                spec = msgspec.structs.replace(lease.spec, holder_identity="", lease_duration_seconds=1)
-                written = await self._client.replace(LEASES, msgspec.structs.replace(lease, spec=spec))
-                self._observe(written)
-                self._tell()
+                try:
+                    await self._let_go()
+                except Conflict:  # somebody touched it, or took it, or our last renewal was never answered
+                    await self._read(RELEASE_WITHIN)
+                    await self._let_go()
         except (TimeoutError, ApiError) as error:
             log.warning("lease %s: not released: %s", self._name, error)
+
+    async def _let_go(self) -> None:
+        """Of the Lease as last seen: there may be no time to read it first."""
+        lease = self._lease
+        if lease is not None and self.holder == self.identity:
+            spec = msgspec.structs.replace(lease.spec, holder_identity="", lease_duration_seconds=1)
+            self._observe(await self._client.replace(LEASES, msgspec.structs.replace(lease, spec=spec)))
+            self._tell()
 
     def _tell(self) -> None:
         now = (self.leading, self.holder, self.transitions)

@@ -42,8 +42,8 @@ class Requests(Trouble):
 
 @dataclass
 class Trial:
-    """`do` runs in the world once an event fits `when`; `began` and `ended`: Unix times of that. `leads` are the
-    world's times at which a process was seen to hold the Lease, `raised` when the target was 2."""
+    """`do` runs in the world once an event fits `when`; `began` and `ended` are Unix times of that. `happened`: what
+    befell controllers."""
 
     scenario: Scenario
     world: ApiServerWorld
@@ -52,7 +52,7 @@ class Trial:
     began: float = 0.0
     ended: float = 0.0
     requests: Requests = field(default_factory=Requests)
-    happened: list[Event] = field(default_factory=list)
+    happened: list[ProcessChanged] = field(default_factory=list)
 
     def run(self) -> Outcome:
         """Passed, or the test fails and says why."""
@@ -73,11 +73,12 @@ class Trial:
 
     async def _do(self, do: Callable[[ApiServerWorld], Awaitable[None]]) -> None:
         await do(self.world)
-        self.ended = time.time()
+        self.ended = self.ended or time.time()
 
-    def leads_at(self, after: float) -> float:
-        """When a process first held the Lease after that; world's time."""
-        return next(e.at for e in self.happened if isinstance(e, ProcessChanged) and e.what == "leads" and e.at > after)
+    def leads_at(self, after: float) -> float | None:
+        """When a process first held the Lease after that; world's time. None: none did."""
+        leads = (e.at for e in self.happened if e.what == "leads")
+        return next((at for at in leads if at > after), None)
 
 
 def trial(text: str, folder: Path, seed: int = 1) -> Trial:

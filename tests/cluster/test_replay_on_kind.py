@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import FLEETCTL, LONG, Gang, get, kubectl
+from fleet import FLEETCTL, Gang, get, kubectl
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 LONG_RUN_S = 420
@@ -56,9 +56,10 @@ def test_it_is_judged_as_the_simulator_says(name: str, fleet: None) -> None:
     assert as_it_was()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(LONG_RUN_S)
 def test_faults_of_a_nemesis_break_no_invariant(fleet: None) -> None:
-    count = 10 if LONG else 5
+    count = 10
     code, run, said = replay("--backend", "kind", "--nemesis", "--faults", str(count), "--seed", "34")
     assert (code, run["violations"], run["unmet"], run["broken"]) == (0, [], [], ""), said
     faults = [line for line in run["story"] if line["level"] == "fault" and " is over" not in line["text"]]

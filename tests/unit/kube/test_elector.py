@@ -215,6 +215,31 @@ async def test_a_stopped_leader_releases_and_the_next_one_starts_without_waiting
     assert (b.leading, b.transitions) == (True, 1)
 
 
+async def test_a_leader_lets_go_with_one_request(api: FakeApi, lease, candidates: Candidates):
+    candidates.enter("a")
+    await asyncio.sleep(5)
+    before = len(api.seen)
+    await candidates.stop("a")
+    assert lease.holder == ""
+    assert [seen.line for seen in api.seen[before:]] == [f"PUT {lease.path}/controller"]
+
+
+async def test_a_leader_lets_go_of_a_lease_that_somebody_touched(lease: LeaseOnServer, candidates: Candidates):
+    candidates.enter("a")
+    await asyncio.sleep(5)
+    lease.write(**lease.spec)
+    await candidates.stop("a")
+    assert lease.holder == ""
+
+
+async def test_a_leader_that_was_robbed_without_knowing_lets_the_robber_be(lease, candidates: Candidates):
+    candidates.enter("a")
+    await asyncio.sleep(5)
+    lease.write(holderIdentity="usurper", leaseDurationSeconds=15, leaseTransitions=1)
+    await candidates.stop("a")
+    assert lease.holder == "usurper"
+
+
 @pytest.mark.parametrize("later", [0.0, 0.7, 1.4, 2.1, 2.8, 3.5, 4.2])
 async def test_a_stopped_leader_is_followed_within_two_seconds(lease, candidates: Candidates, later: float):
     candidates.enter("a")

@@ -37,7 +37,7 @@ conformance: venv  ## the simulated API server against a real kube-apiserver, wi
 	$(BIN)/pytest tests/conformance
 
 apiserver: venv  ## scenarios, the client's troubles and two controllers, on a real API server in real time
-	$(BIN)/pytest -n 4 tests/apiserver
+	$(BIN)/pytest -n 4 tests/apiserver tests/scale
 
 model: venv  ## everything that can happen to two ranks and two controllers, within bounds
 	$(BIN)/pytest -n auto --dist worksteal tests/model

@@ -1,5 +1,6 @@
 """Scenarios on a real API server end as they do in the simulator, with the same costs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,17 @@ SCENARIOS = Path(__file__).parents[2] / "scenarios"
 COSTS = ("attempts", "pods_created", "pods_deleted", "in_place_restarts", "bindings")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "container-exit",
-        "controller-crash-before-release",
-        "controller-crash-half-released",
-        "gpu-falls-off-the-bus",
-        "hang-then-a-fault",
-        "node-killed",
-        "node-frozen-and-back",
-        "release-lost",
-        "two-faults-at-once",
-        "two-leaders",
-    ],
+NAMES = ("container-exit", "controller-crash-half-released", "gpu-falls-off-the-bus", "node-killed", "two-leaders")
+LONG = (
+    "controller-crash-before-release",
+    "hang-then-a-fault",
+    "node-frozen-and-back",
+    "release-lost",
+    "two-faults-at-once",
 )
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(LONG if "FLEETCTL_LONG_TESTS" in os.environ else ())])
 def test_it_ends_as_in_the_simulator(name: str, tmp_path: Path) -> None:
     scenario = load(SCENARIOS / f"{name}.yaml")
     simulated, outcome = replay(scenario, 1, tmp_path)

@@ -10,7 +10,7 @@ import contextvars
 import random
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import aiohttp
 import msgspec
@@ -22,14 +22,12 @@ from fleetctl.sim.answers import JSON, Answer, ApiFailure
 from fleetctl.sim.apihttp import HttpDoor
 from fleetctl.sim.door import Door, told
 from fleetctl.sim.journal import Journal, Listed
+from fleetctl.sim.journal import Verb as Written
 from fleetctl.sim.processes import Process
 from fleetctl.sim.requests import Request, Verb
 from fleetctl.sim.stream import Stream
 from fleetctl.sim.troubles import Lost, Outage, Outcome, Trouble
 from fleetctl.sim.watch import NOBODY, Line, Sink, Watch
-
-if TYPE_CHECKING:
-    from fleetctl.sim.journal import Verb as Written
 
 METHODS: dict[Verb, str] = {
     "get": "GET",
@@ -40,7 +38,7 @@ METHODS: dict[Verb, str] = {
     "patch": "PATCH",
     "delete": "DELETE",
 }
-WRITTEN: "dict[Verb, Written]" = {"create": "create", "update": "update", "patch": "patch", "delete": "delete"}
+WRITTEN: dict[Verb, Written] = {"create": "create", "update": "update", "patch": "patch", "delete": "delete"}
 ALL_OF_IT = 1e6
 """Seconds that a watch may last here: the real server ends it."""
 
@@ -141,8 +139,8 @@ class RealDoor(Door):
                 name, METHODS[request.verb], request.path, request.query, request.content_type, request.body
             )
         except Unreachable:
-            if request.writes and request.name:
-                self._replica.uncertain(request.actor, place)
+            if request.writes and (name := request.name or _name_of_new(request)):
+                self._replica.uncertain(request.actor, (request.plural, (request.namespace, name)))
             return Lost("closed")
         if answer.status >= 300 or not request.plural or _only_tried(request):
             return answer
@@ -249,6 +247,11 @@ def _bound(port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind(("127.0.0.1", port))
     return made
+
+
+def _name_of_new(request: Request) -> str:
+    """What the object is called that this request would create; empty if the server makes up a name."""
+    return msgspec.json.decode(request.body or b"{}", type=_Object).metadata.name
 
 
 def _only_tried(request: Request) -> bool:

@@ -122,15 +122,19 @@ class ControllerProgram(ControllerProcess):
                 await asyncio.sleep(LOOKS_EVERY_S)
 
     async def agents(self) -> int:
-        """How many agents it has a stream of, by its own metrics; 0 while it does not answer."""
+        """How many agents it has a stream of; 0 while it does not answer."""
+        return int(await self.metric("fleetctl_agents_connected"))
+
+    async def metric(self, name: str) -> float:
+        """One of its own metrics, without labels; 0 while it does not answer."""
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as session,
                 session.get(f"http://127.0.0.1:{self._health_port}/metrics") as response,
             ):
-                found = re.search(r"^fleetctl_agents_connected (\S+)$", await response.text(), re.MULTILINE)
-                return int(float(found[1])) if found else 0
-        return 0
+                found = re.search(rf"^{name} (\S+)$", await response.text(), re.MULTILINE)
+                return float(found[1]) if found else 0.0
+        return 0.0
 
     # What befalls it
 

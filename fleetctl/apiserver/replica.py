@@ -56,6 +56,11 @@ class Replica(ApiServer):
         self._versions: dict[Place, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def behind(self) -> int:
+        """Of so many objects the real server does not know the newest yet."""
+        return len(self._on_their_way)
+
     async def settled(self) -> None:
         """Returns once nothing is on its way."""
         while self._tasks:

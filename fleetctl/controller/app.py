@@ -23,6 +23,7 @@ from fleetctl.controller.health import Health
 from fleetctl.controller.loop import GangLoop
 from fleetctl.controller.nodes import Nodes
 from fleetctl.controller.resources import GangObject
+from fleetctl.controller.turns import Durations
 from fleetctl.controller.views import gang_view
 from fleetctl.controller.witness import LeaseWitness
 from fleetctl.errors import GiveUp, Retry
@@ -91,7 +92,13 @@ async def run(settings: Settings) -> None:
         connections = Connections(client, lease_client, witness_client)
         controller = await open_controller(connections, clock, random.SystemRandom(), namespace, settings)
         late, clients = turns.Lateness(), (client, lease_client, witness_client)
-        told = Metrics(late, lambda: [each.writes for each in clients], controller.agents, controller.releases)
+        told = Metrics(
+            blocked=late,
+            signals=controller.signals(),
+            writes=lambda: [each.writes for each in clients],
+            agents=controller.agents,
+            releases=controller.releases,
+        )
         health.ready, health.metrics = controller.is_ready, told.text
         async with asyncio.TaskGroup() as tasks:
             beside = [tasks.create_task(late.measure()), tasks.create_task(turns.spare_what_lives(controller.agents))]
@@ -291,6 +298,10 @@ class Controller:
     def releases(self) -> Mapping[str, int]:
         """How many attempts were released, by rung."""
         return self._executor.releases
+
+    def signals(self) -> Durations:
+        """How long it took to reset all ranks once a target was raised."""
+        return self._executor.signals
 
     def _leads(self) -> bool:
         return self._elector.leading and self._elector.transitions == self._term

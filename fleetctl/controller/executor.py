@@ -19,6 +19,7 @@ from fleetctl.clock import Clock
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.events import emit
 from fleetctl.controller.resources import GANGS, GangObject
+from fleetctl.controller.turns import Durations
 from fleetctl.errors import FleetctlError, Retry
 from fleetctl.gang import pods, strikes
 from fleetctl.gang.actions import (
@@ -88,6 +89,10 @@ class Executor:
         self._rng = rng
         self.releases: Counter[str] = Counter()
         """Attempts that were released, by rung."""
+        self.signals = Durations()
+        """From the write that raised a target until the last reset for it was sent."""
+        self._raised: dict[str, tuple[int, float]] = {}
+        """By gang's uid, the target that was raised and when, until its ranks are reset."""
         self._with_companions: set[str] = set()
         """Uids of gangs whose Services and ConfigMap are known to exist."""
         self._beside: set[asyncio.Task[None]] = set()
@@ -129,6 +134,9 @@ class Executor:
                 await _each(uids, lambda uid: self._rendezvous.prove(uid, coordinator_uid, life_id))
             case Reset(uids, attempt):
                 await _each(uids, lambda uid: self._rendezvous.reset(uid, attempt))
+                target, raised_at = self._raised.pop(gang.uid, (0, 0.0))
+                if target == attempt:
+                    self.signals.note(asyncio.get_running_loop().time() - raised_at)
             case Ping(uids, promise):
                 await _each(uids, lambda uid: self._rendezvous.ping(uid, promise.attempt, promise.ticket))
             case Release(uids, promise):
@@ -146,6 +154,8 @@ class Executor:
             self._cache.wrote_gang(await self._read_again(GANGS, meta.namespace, meta.name))
             raise
         self._cache.wrote_gang(written)
+        if action.status.attempt.target > seen.status.attempt.target:
+            self._raised[seen.metadata.uid] = action.status.attempt.target, asyncio.get_running_loop().time()
         if action.status.attempt.released > seen.status.attempt.released:
             self.releases[action.status.history[0].rung] += 1
         if action.notice:

@@ -15,7 +15,7 @@ from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, NameTaken
 from fleetctl.controller.resources import GangObject
 from fleetctl.errors import FleetctlError, GiveUp
-from fleetctl.gang.actions import Notice, Plan
+from fleetctl.gang.actions import Action, Notice, Plan, WriteStatus
 from fleetctl.gang.identity import Gang
 from fleetctl.gang.plan import RECHECK_S, plan
 from fleetctl.gang.snapshot import Acceptance, Memory, Snapshot
@@ -82,6 +82,7 @@ class GangLoop:
         self._members = views.Members()
         self._debounce_s = DEBOUNCE_S
         self._looked_at = 0.0
+        self._steps_on = False  # the record has just said what is to be done
 
     def changed(self) -> None:
         """Something about the gang is not as it was."""
@@ -95,6 +96,10 @@ class GangLoop:
             wake_in = await self._turn()
 
     async def _wait(self, wake_in: float | None) -> None:
+        if self._steps_on:  # a thousand ranks stand still: nobody is waited for
+            self._steps_on = False
+            self._changed.clear()
+            return
         if self._refused:  # what was refused a moment ago is not worth trying at every change
             await asyncio.sleep(AGAIN_AFTER_ERROR_S)
         try:
@@ -118,6 +123,7 @@ class GangLoop:
             self._say(seen, decided)
             self._memory = decided.memory or self._memory
             await self._executor.carry_out(decided, seen, gang)
+            self._steps_on = any(_raises_or_releases(action, seen) for action in decided.actions)
         except (GiveUp, NameTaken) as error:
             await self._complain(seen, str(error))
             return AGAIN_AFTER_REFUSAL_S
@@ -191,3 +197,10 @@ class GangLoop:
     def _about(self, seen: GangObject) -> dict[str, object]:
         attempt = seen.status.attempt
         return {"gang": "/".join(self._key), "target": attempt.target, "released": attempt.released}
+
+
+def _raises_or_releases(action: Action, seen: GangObject) -> bool:
+    if not isinstance(action, WriteStatus):
+        return False
+    before, after = seen.status.attempt, action.status.attempt
+    return (before.target, before.released) != (after.target, after.released)

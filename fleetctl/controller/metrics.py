@@ -12,23 +12,26 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fleetctl.controller.turns import Lateness
+from fleetctl.controller.turns import Durations
 
 Writes = Mapping[tuple[str, str], int]
 """By verb and resource, as in the API server's audit log."""
 
 
 class Metrics(Collector):
-    """`writes`: of each client; `agents`: streams that are open; `releases`: by rung."""
+    """`writes`: of each client; `agents`: streams that are open; `releases`: by rung; `signals`: see Executor."""
 
     def __init__(
         self,
-        late: Lateness,
+        *,
+        blocked: Durations,
+        signals: Durations,
         writes: Callable[[], list[Writes]],
         agents: Callable[[], int],
         releases: Callable[[], Mapping[str, int]],
     ) -> None:
-        self._late = late
+        self._blocked = blocked
+        self._signals = signals
         self._writes = writes
         self._agents = agents
         self._releases = releases
@@ -41,7 +44,17 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """As the library wants it."""
-        yield from _lateness(self._late)
+        yield GaugeMetricFamily(
+            "fleetctl_loop_blocked_seconds_max",
+            "The longest that the event loop was blocked",
+            value=self._blocked.longest_s,
+        )
+        yield _histogram(
+            "fleetctl_loop_blocked_seconds", "How late a timer fires because the event loop is blocked", self._blocked
+        )
+        yield _histogram(
+            "fleetctl_signal_seconds", "From the raised target until the resets of all ranks are sent", self._signals
+        )
         yield GaugeMetricFamily("fleetctl_agents_connected", "Streams of agents that are open", value=self._agents())
         releases = CounterMetricFamily(
             "fleetctl_releases", "Attempts that were released, by how the ranks came into them", labels=["rung"]
@@ -60,14 +73,7 @@ class Metrics(Collector):
         yield writes
 
 
-def _lateness(late: Lateness) -> Iterator[Metric]:
-    bounds = [*(str(bound) for bound in late.BOUNDS_S), "+Inf"]
-    yield GaugeMetricFamily(
-        "fleetctl_loop_blocked_seconds_max", "The longest that the event loop was blocked", value=late.longest_s
-    )
-    yield HistogramMetricFamily(
-        "fleetctl_loop_blocked_seconds",
-        "How late a timer fires because the event loop is blocked",
-        buckets=list(zip(bounds, accumulate(late.counts), strict=True)),
-        sum_value=late.sum_s,
-    )
+def _histogram(name: str, says: str, of: Durations) -> HistogramMetricFamily:
+    bounds = [*(str(bound) for bound in of.BOUNDS_S), "+Inf"]
+    buckets = list(zip(bounds, accumulate(of.counts), strict=True))
+    return HistogramMetricFamily(name, says, buckets=buckets, sum_value=of.sum_s)

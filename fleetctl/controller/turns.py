@@ -42,19 +42,26 @@ async def spare_what_lives(streams: Callable[[], int]) -> None:
             spared = now
 
 
-class Lateness:
-    """By how much a timer of ours fires late: for so long was the loop busy with others, or the process not let run.
+class Durations:
+    """How long something took, each time: `counts` are of those no longer than each of `BOUNDS_S`, and of the rest."""
 
-    `counts` are of those no later than each of `BOUNDS_S`, and of the rest; a turn that had begun before the timer was
-    due looks shorter than it was, by at most `TIMER_S`.
-    """
-
-    TIMER_S = 0.02
     BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
     def __init__(self) -> None:
         self.longest_s = self.sum_s = 0.0
         self.counts = [0] * (len(self.BOUNDS_S) + 1)
+
+    def note(self, seconds: float) -> None:
+        self.longest_s = max(self.longest_s, seconds)
+        self.sum_s += seconds
+        self.counts[bisect_left(self.BOUNDS_S, seconds)] += 1
+
+
+class Lateness(Durations):
+    """By how much a timer of ours fires late: for so long was the loop busy with others, or the process not let run. A
+    turn that had begun before the timer was due looks shorter than it was, by at most `TIMER_S`."""
+
+    TIMER_S = 0.02
 
     async def measure(self) -> None:
         """Until cancelled."""
@@ -63,11 +70,6 @@ class Lateness:
             due = now() + self.TIMER_S
             await asyncio.sleep(self.TIMER_S)
             self.note(max(0.0, now() - due))
-
-    def note(self, late_s: float) -> None:
-        self.longest_s = max(self.longest_s, late_s)
-        self.sum_s += late_s
-        self.counts[bisect_left(self.BOUNDS_S, late_s)] += 1
 
 
 class _Few:

@@ -39,6 +39,9 @@ LONG = MEASURED_S[1] - MEASURED_S[0] >= 600.0
 """Memory says something if it was measured for so long: in two minutes it is a step or two of the allocator's."""
 GROWS_MIB = 4.0
 SLOPE_MIB_A_MINUTE = 0.5
+MANY = 256
+"""Of more ranks kubelets tell too much for a machine that serves everybody else too: 9,000 statuses a restart at 1,024.
+Once all run they are not sent on; what controllers know then, agents told them."""
 A_FEW = 4
 """Connections to the API server that are open now and then."""
 
@@ -168,6 +171,8 @@ def test_nothing_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def measure(world: ApiServerWorld) -> None:
         began = world.now()
+        if RANKS > MANY:
+            world.api.muted.add("kubelet")
         await asyncio.sleep(MEASURED_S[0])
         measured.extend(Samples(controller.pid, told) for controller in world.controllers)
         while (at := world.now() - began) < MEASURED_S[1]:

@@ -6,7 +6,7 @@ import aiohttp
 
 from fleetctl.controller.health import Health
 from fleetctl.controller.metrics import Metrics
-from fleetctl.controller.turns import Lateness
+from fleetctl.controller.turns import Durations, Lateness
 
 
 def told() -> tuple[Lateness, Metrics]:
@@ -15,7 +15,15 @@ def told() -> tuple[Lateness, Metrics]:
         Counter({("update", "gangs/status"): 2, ("create", "pods"): 8}),
         Counter({("update", "leases"): 5, ("create", "pods"): 1}),
     ]
-    return late, Metrics(late, lambda: list(writes), lambda: 7, lambda: {"Start": 1, "InPlace": 2})
+    signals = Durations()
+    signals.note(0.04)
+    return late, Metrics(
+        blocked=late,
+        signals=signals,
+        writes=lambda: list(writes),
+        agents=lambda: 7,
+        releases=lambda: {"Start": 1, "InPlace": 2},
+    )
 
 
 def test_numbers_are_told_as_they_are_now() -> None:
@@ -29,6 +37,8 @@ def test_numbers_are_told_as_they_are_now() -> None:
         'fleetctl_loop_blocked_seconds_bucket{le="0.25"} 2.0',
         'fleetctl_loop_blocked_seconds_bucket{le="+Inf"} 2.0',
         "fleetctl_loop_blocked_seconds_count 2.0",
+        'fleetctl_signal_seconds_bucket{le="0.05"} 1.0',
+        "fleetctl_signal_seconds_sum 0.04",
         "fleetctl_agents_connected 7.0",
         'fleetctl_releases_total{rung="InPlace"} 2.0',
         'fleetctl_api_writes_total{resource="pods",verb="create"} 9.0',

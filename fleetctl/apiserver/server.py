@@ -138,7 +138,7 @@ async def server(folder: Path, actors: Iterable[str]) -> AsyncIterator[Server]:
 
 
 def _prepared(folder: Path, found: Path, actors: Iterable[str]) -> Server:
-    port, clients, peers = _free_ports(3)
+    port, clients, peers = free_ports(3)
     etcd, url = f"http://127.0.0.1:{clients}", f"https://127.0.0.1:{port}"
     key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
@@ -183,7 +183,7 @@ def _group(actor: str) -> str:
     return {"kubelet": "system:nodes", "somebody": "system:masters"}.get(actor, "system:serviceaccounts")
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

@@ -22,6 +22,7 @@ from fleetctl.apiserver.replica import Replica
 from fleetctl.apiserver.server import Server, server
 from fleetctl.apiserver.upstream import upstream
 from fleetctl.controller.resources import GANGS
+from fleetctl.gang import spare_pods
 from fleetctl.gang.crd import definition
 from fleetctl.gang.pods import AUDIENCE
 from fleetctl.sim.containers import LocalPod
@@ -78,6 +79,8 @@ class ApiServerWorld(World):
         """What kubectl apply and Kubernetes' own controllers would have made."""
         await self._make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition())
         await self._make("/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        gives_way = {"metadata": {"name": spare_pods.PRIORITY}, "value": -1, "preemptionPolicy": "Never"}
+        await self._make("/apis/scheduling.k8s.io/v1/priorityclasses", gives_way)
         account = {"kind": "ServiceAccount", "metadata": {"name": "default"}}
         await self._make("/api/v1/namespaces/default/serviceaccounts", account)
         await self._until_there(GANGS.collection())

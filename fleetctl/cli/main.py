@@ -36,6 +36,7 @@ def _dispatch(argv: list[str]) -> int:
     _add_explain(
         commands.add_parser("explain", help="what happened to a gang, the evidence, and what was done and why")
     )
+    _add_quarantine(commands.add_parser("quarantine", help="the nodes that get no new pods, and why; let one out"))
     _add_controller(commands.add_parser("controller", help="run the controller"))
     commands.add_parser("agent", help="the sidecar in each pod (the controller adds it)")
     commands.add_parser("crd", help="print the CustomResourceDefinition")
@@ -52,6 +53,10 @@ def _dispatch(argv: list[str]) -> int:
                 from fleetctl.cli import explain
 
                 return explain.run(options)
+            case "quarantine":
+                from fleetctl.cli import quarantine
+
+                return quarantine.run(options)
             case "controller":
                 from fleetctl.cli import controller
 
@@ -183,6 +188,12 @@ def _add_explain(parser: "argparse.ArgumentParser") -> None:
         metavar="N",
         help="the one that led to attempt N (default: the open one, or the latest)",
     )
+
+
+def _add_quarantine(parser: "argparse.ArgumentParser") -> None:
+    _add_connection(parser)
+    parser.add_argument("--lift", default="", metavar="NODE", help="let it get pods again, and forgive its strikes")
+    parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
 
 
 def _add_controller(parser: "argparse.ArgumentParser") -> None:

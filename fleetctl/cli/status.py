@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +11,13 @@ import msgspec
 from fleetctl.clock import SystemClock
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.controller.views import gang_view, members
+from fleetctl.controller.views import spares as spares_of
 from fleetctl.errors import GiveUp
 from fleetctl.gang.activity import activity, by_activity
 from fleetctl.gang.explain import done, failed, outcome
 from fleetctl.gang.pods import LABEL_GANG
 from fleetctl.gang.spec import Recovered
-from fleetctl.gang.state import Member
+from fleetctl.gang.state import Member, Spare
 from fleetctl.kube.auth import Endpoint, load_endpoint
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.connect import connect
@@ -26,19 +27,20 @@ from fleetctl.kube.objects import PODS, Pod
 
 def run(options: argparse.Namespace) -> int:
     """Print the status of one gang."""
-    gang, ranks = asyncio.run(_read(options))
+    gang, ranks, spares = asyncio.run(_read(options))
     if options.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(as_json(gang, ranks))).decode())
+        print(msgspec.json.format(msgspec.json.encode(as_json(gang, ranks, spares))).decode())
     else:
-        print("\n".join(as_text(gang, ranks, SystemClock().now())))
+        print("\n".join(as_text(gang, ranks, SystemClock().now(), spares)))
     return 0
 
 
-async def _read(options: argparse.Namespace) -> tuple[GangObject, tuple[Member, ...]]:
+async def _read(options: argparse.Namespace) -> tuple[GangObject, tuple[Member, ...], tuple[Spare, ...]]:
     endpoint = await load_endpoint(options.kubeconfig, options.context)
     async with connect(endpoint, "status") as client:
         gang, pods = await find(client, namespace_of(options, endpoint), options.gang)
-    return gang, members(gang_view(gang), pods, lambda _: None, lambda _: None)
+    view = gang_view(gang)
+    return gang, members(view, pods, lambda _: None, lambda _: None), spares_of(view, pods, lambda _: None)
 
 
 def namespace_of(options: argparse.Namespace, endpoint: Endpoint) -> str:
@@ -59,7 +61,7 @@ async def find(client: KubeClient, namespace: str, name: str) -> tuple[GangObjec
     return gang, {pod.metadata.name: pod for pod in found.items}
 
 
-def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Iterator[str]:
+def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime, spares: Sequence[Spare] = ()) -> Iterator[str]:
     """The lines of the status."""
     status, record = gang.status, gang.status.attempt
     running = status.condition("Running")
@@ -78,6 +80,8 @@ def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime) -> Itera
     width = max((len(of) for of in doing.values()), default=0)
     for number, (what, of) in enumerate(doing.items()):
         yield f"{'Ranks:' if number == 0 else '':9} {of:{width}}  {what}"
+    if wanted := sum(group.spares for group in gang.spec.groups):
+        yield f"Spares:   {_ready(spares)}/{wanted} ready"
     latch = status.breaker
     if latch:
         yield f"Breaker:  opened {_age(latch.since, now).removeprefix(', ')}"
@@ -111,7 +115,7 @@ def _how(last: Recovered) -> str:
     return done(last) if begins else f"{last.cause.message}; {done(last)}"
 
 
-def as_json(gang: GangObject, ranks: tuple[Member, ...]) -> dict[str, Any]:
+def as_json(gang: GangObject, ranks: tuple[Member, ...], spares: Sequence[Spare] = ()) -> dict[str, Any]:
     """The same for programs: the Gang's status, and what each rank does."""
     running = gang.status.condition("Running")
     return {
@@ -119,11 +123,16 @@ def as_json(gang: GangObject, ranks: tuple[Member, ...]) -> dict[str, Any]:
         "name": gang.metadata.name,
         "size": gang.spec.size,
         "ready": sum(1 for m in ranks if _trains(m)),
+        "spares": {"wanted": sum(group.spares for group in gang.spec.groups), "ready": _ready(spares)},
         "state": running.reason if running else "New",
         "message": running.message if running else "",
         "ranks": by_activity(ranks),
         "status": msgspec.to_builtins(gang.status),
     }
+
+
+def _ready(spares: Sequence[Spare]) -> int:
+    return sum(1 for spare in spares if spare.ready and not spare.deleting)
 
 
 def _trains(member: Member) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.gang.pods import LABEL_GANG
+from fleetctl.gang.quarantine import QUARANTINE
 from fleetctl.gang.spec import GROUP
 from fleetctl.gang.strikes import STRIKES
 from fleetctl.kube.client import KubeClient
@@ -247,7 +248,8 @@ def _is_newer(one: GangObject, other: GangObject) -> bool:
 
 def _told(node: Node) -> tuple[object, ...]:
     conditions = [(c.type, c.status) for c in node.status.conditions]
-    return conditions, [taint.key for taint in node.spec.taints], node.metadata.annotations.get(STRIKES)
+    meta = node.metadata
+    return conditions, [t.key for t in node.spec.taints], meta.annotations.get(STRIKES), QUARANTINE in meta.labels
 
 
 def _is_orphan(pod: Pod, gangs: set[str]) -> bool:

@@ -18,26 +18,31 @@ import msgspec
 from fleetctl.clock import Clock
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.events import emit
+from fleetctl.controller.quarantine import Keeper
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.controller.turns import Durations
 from fleetctl.errors import FleetctlError, Retry
-from fleetctl.gang import pods, strikes
+from fleetctl.gang import pods, spare_pods, strikes
 from fleetctl.gang.actions import (
     Action,
     CreateCompanions,
     CreatePods,
+    CreateSpares,
     DeletePods,
     Deletion,
     Notice,
     Ping,
     Plan,
     Prove,
+    QuarantineNodes,
     Release,
     Reset,
     StrikeNode,
     WriteStatus,
 )
 from fleetctl.gang.identity import Gang, Slot
+from fleetctl.gang.quarantine import Accused
+from fleetctl.gang.spares import Wanted
 from fleetctl.gang.state import Strike
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.errors import AlreadyExists, Conflict, NotFound
@@ -72,6 +77,7 @@ class Executor:
         cache: Cache,
         clock: Clock,
         settings: PodSettings,
+        keeper: Keeper,
         *,
         identity: str,
         bundle: Callable[[], str],
@@ -83,6 +89,7 @@ class Executor:
         self._cache = cache
         self._clock = clock
         self._settings = settings
+        self._keeper = keeper
         self._identity = identity
         self._bundle = bundle
         self._leading = leading
@@ -98,8 +105,10 @@ class Executor:
         self._beside: set[asyncio.Task[None]] = set()
         """Writes that the next step must not wait for, nor fail with."""
 
-    def pod_body(self, gang: Gang, slot: Slot, attempt: int, avoid: Collection[str] = ()) -> dict[str, Any]:
-        """The pod of a slot, as it would be created, not on the nodes to `avoid`."""
+    def pod_body(
+        self, gang: Gang, slot: Slot, attempt: int, avoid: Collection[str] = (), node: str = ""
+    ) -> dict[str, Any]:
+        """The pod of a slot, as it would be created, not on the nodes to `avoid`, or on that node."""
         s = self._settings
         return pods.pod(
             gang,
@@ -109,6 +118,7 @@ class Executor:
             rendezvous=s.rendezvous,
             server_name=s.server_name,
             avoid=avoid,
+            node=node,
         )
 
     async def carry_out(self, plan: Plan, seen: GangObject, gang: Gang) -> None:
@@ -124,12 +134,16 @@ class Executor:
                 await self._write_status(action, seen)
             case CreateCompanions():
                 await self._create_companions(gang)
-            case CreatePods(slots, attempt, avoid):
-                await _together([self._create_pod(gang, slot, attempt, avoid) for slot in slots])
+            case CreatePods(slots, attempt, avoid, onto):
+                await _together([self._create_pod(gang, s, attempt, avoid, onto.get(s.rank, "")) for s in slots])
+            case CreateSpares(wanted):
+                self._do_beside(self._create_spares(gang, wanted))
             case DeletePods(doomed):
                 await _together([self._delete_pod(gang, deletion) for deletion in doomed])
             case StrikeNode(node, strike):
                 self._do_beside(self._strike(node, strike))
+            case QuarantineNodes(accused):
+                self._do_beside(self._quarantine(accused, seen, gang))
             case Prove(uids, coordinator_uid, life_id):
                 await _each(uids, lambda uid: self._rendezvous.prove(uid, coordinator_uid, life_id))
             case Reset(uids, attempt):
@@ -179,6 +193,10 @@ class Executor:
         except FleetctlError as error:
             log.warning("a failure is not counted against node %s: %s", name, error)
 
+    async def _quarantine(self, accused: Sequence[Accused], seen: GangObject, gang: Gang) -> None:
+        if refused := await self._keeper.quarantine(gang, accused):
+            await self.notify(seen, Notice("NotQuarantined", refused, "Quarantine", "Warning"))
+
     async def _create_companions(self, gang: Gang) -> None:
         if gang.uid in self._with_companions:
             return
@@ -195,13 +213,27 @@ class Executor:
             there = await self._read_again(resource, gang.namespace, name)
             _refuse_unless_ours(f"{resource.kind} {name}", there, gang)
 
-    async def _create_pod(self, gang: Gang, slot: Slot, attempt: int, avoid: Collection[str]) -> None:
+    async def _create_pod(self, gang: Gang, slot: Slot, attempt: int, avoid: Collection[str], node: str) -> None:
         try:
-            pod = await self._client.create(PODS, gang.namespace, self.pod_body(gang, slot, attempt, avoid))
+            pod = await self._client.create(PODS, gang.namespace, self.pod_body(gang, slot, attempt, avoid, node))
         except AlreadyExists:
             pod = await self._read_again(PODS, gang.namespace, slot.pod_name)
             _refuse_unless_ours(f"pod {slot.pod_name}", pod, gang)
         self._cache.wrote_pod(pod)
+
+    async def _create_spares(self, gang: Gang, wanted: Sequence[Wanted]) -> None:
+        """What keeps spares from being made is told, and tried again: the gang runs without them."""
+
+        async def create(spare: Wanted) -> None:
+            body = spare_pods.pod(gang, spare.group, spare.index, agent_image=self._settings.agent_image)
+            self._cache.wrote_pod(await self._client.create(PODS, gang.namespace, body))
+
+        try:
+            await _together([create(spare) for spare in wanted])
+        except AlreadyExists:
+            pass  # the watch has not got there
+        except FleetctlError as error:
+            log.warning("a spare of gang %s/%s is not made: %s", gang.namespace, gang.name, error)
 
     async def _read_again(self, resource: Resource[T], namespace: str, name: str) -> T:
         """What stood in the way of our write."""

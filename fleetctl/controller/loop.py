@@ -149,12 +149,14 @@ class GangLoop:
             self._memory, self._memory_of = Memory(), (gang.uid, writer)
         acceptance, monotonic = await self._accept(seen, gang), asyncio.get_running_loop().time()
         refused, since = self._refused or ("", monotonic)
-        members = await self._members.looked_at(gang, self._cache.pods(self._key), self._life, self._node)
+        pods = self._cache.pods(self._key)
+        members = await self._members.looked_at(gang, pods, self._life, self._node)
         snapshot = Snapshot(
             gang=gang,
             generation=seen.metadata.generation,
             status=seen.status,
             members=members,
+            spares=views.spares(gang, pods, self._node) if gang.has_spares or len(pods) > len(members) else (),
             steps=progress.steps(members, self._steps, seen.status.attempt.released),
             zombies=self._zombies(gang),
             refused=refused if monotonic >= since + REFUSED_BEFORE_TOLD_S else "",

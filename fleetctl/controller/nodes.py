@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
 from fleetctl.controller.cache import Cache
-from fleetctl.controller.views import node_view, ready
+from fleetctl.controller.views import DOMAINS, node_view, ready
 from fleetctl.gang import state
 from fleetctl.gang.pods import AGENT
 from fleetctl.kube.objects import Node, Pod
@@ -38,6 +38,7 @@ class Nodes:
         self._heard_at: dict[str, float] = {}
         self._progress: dict[Key, tuple[tuple[int, int], float]] = {}
         self._views: dict[str, tuple[Node, state.Node]] = {}
+        self._domains: tuple[str, ...] = DOMAINS
 
     def view(self, name: str) -> state.Node:
         """The node as decisions see it; the same object as before if nothing is new."""
@@ -49,9 +50,16 @@ class Nodes:
             return node_view(name, None, gone=self._cache.node_is_gone(name), silent=silent, still_s=still_s)
         of, known = self._views.get(name, (None, None))
         if known is None or of is not there or (known.silent, known.still_s) != (silent, still_s):
-            known = node_view(name, there, silent=silent, still_s=still_s)
+            known = node_view(name, there, silent=silent, still_s=still_s, labels_of_domains=self._domains)
             self._views[name] = there, known
         return known
+
+    def are_in(self, labels: Iterable[str]) -> None:
+        """Those labels name failure domains too: a gang says so (`placement.topologyKeys`)."""
+        more = [label for label in labels if label not in self._domains]
+        if more:
+            self._domains = (*self._domains, *more)
+            self._views.clear()
 
     def silent(self) -> set[str]:
         """The nodes that must be looked at; none while we do not lead."""

@@ -1,13 +1,14 @@
 """API objects → the frozen views that decisions read. The only place that knows both."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fleetctl.controller.resources import GangObject
 from fleetctl.gang import state, strikes
 from fleetctl.gang.diagnose import foresee
 from fleetctl.gang.identity import Gang, Slot
-from fleetctl.gang.pods import AVOIDS, LABEL_ATTEMPT, RESERVED_PREFIX
+from fleetctl.gang.pods import AVOIDS, LABEL_ATTEMPT, LABEL_GROUP, LABEL_ROLE, RESERVED_PREFIX
+from fleetctl.gang.quarantine import QUARANTINE
 from fleetctl.kube import objects
 from fleetctl.stamps import unix_seconds
 
@@ -63,10 +64,40 @@ def pod_view(pod: objects.Pod, gang_uid: str) -> state.Pod:
     )
 
 
+def spares(
+    gang: Gang, pods: Mapping[str, objects.Pod], node: Callable[[str], state.Node | None]
+) -> tuple[state.Spare, ...]:
+    """The gang's spares among those pods, by name."""
+    ours = (pod for pod in pods.values() if pod.metadata.labels.get(LABEL_ROLE) == "spare")
+    found = (_spare(pod, node) for pod in ours if any(o.uid == gang.uid for o in pod.metadata.owner_references))
+    return tuple(sorted(found, key=lambda spare: spare.name))
+
+
+def _spare(pod: objects.Pod, node: Callable[[str], state.Node | None]) -> state.Spare:
+    meta, containers = pod.metadata, pod.status.container_statuses
+    return state.Spare(
+        name=meta.name,
+        uid=meta.uid,
+        version=meta.resource_version,
+        group=meta.labels.get(LABEL_GROUP, ""),
+        ready=bool(containers) and all(c.state.running is not None for c in containers),
+        over=pod.status.phase in ("Succeeded", "Failed"),
+        deleting=meta.deletion_timestamp is not None,
+        on=node(pod.spec.node_name) if pod.spec.node_name else None,
+    )
+
+
 def node_view(
-    name: str, node: objects.Node | None, *, gone: bool = False, silent: bool = False, still_s: float = 0.0
+    name: str,
+    node: objects.Node | None,
+    *,
+    gone: bool = False,
+    silent: bool = False,
+    still_s: float = 0.0,
+    labels_of_domains: Sequence[str] = DOMAINS,
 ) -> state.Node:
-    """A node as decisions see it. None: no such object is known; `gone`: because it was deleted."""
+    """A node as decisions see it. None: no such object is known; `gone`: because it was deleted. `labels_of_domains`:
+    those that name what it is in, the widest first."""
     if node is None:
         return state.Node(name=name, exists=not gone, ready="Unknown", silent=silent, still_s=still_s)
     labels = node.metadata.labels
@@ -77,9 +108,15 @@ def node_view(
         silent=silent,
         still_s=still_s,
         conditions=frozenset(c.type for c in node.status.conditions if _true(c) and c.type not in KUBELETS_OWN),
-        domains=tuple(f"{label}={labels[label]}" for label in DOMAINS if label in labels),
+        domains=domains_of(labels, labels_of_domains),
         strikes=strikes.parse(node.metadata.annotations.get(strikes.STRIKES, "")),
+        quarantined=QUARANTINE in labels,
     )
+
+
+def domains_of(labels: Mapping[str, str], keys: Sequence[str] = DOMAINS) -> tuple[str, ...]:
+    """The failure domains that a node with these labels is in, the widest first."""
+    return tuple(f"{key}={labels[key]}" for key in keys if key in labels)
 
 
 def ready(node: objects.Node | None) -> str:

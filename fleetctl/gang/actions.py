@@ -1,10 +1,13 @@
 """What a plan is made of: actions, as values that explain themselves. How they are carried out, executor.py knows."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fleetctl.gang.identity import Slot
+from fleetctl.gang.quarantine import Accused
 from fleetctl.gang.snapshot import Memory
+from fleetctl.gang.spares import Wanted
 from fleetctl.gang.spec import GangStatus
 from fleetctl.gang.state import Promise, Strike
 
@@ -34,11 +37,20 @@ class CreateCompanions:
 
 @dataclass(frozen=True, slots=True)
 class CreatePods:
-    """Pods of these slots, labelled with the attempt they are created for, on other nodes than those to `avoid`."""
+    """Pods of these slots, labelled with the attempt they are created for, on other nodes than those to `avoid`;
+    `onto`: by rank, the node where a spare made room."""
 
     slots: tuple[Slot, ...]
     attempt: int
     avoid: tuple[str, ...] = ()
+    onto: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSpares:
+    """Pods that keep room. What the API server refuses must not hold up the gang."""
+
+    spares: tuple[Wanted, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,14 @@ class StrikeNode:
 
 
 @dataclass(frozen=True, slots=True)
+class QuarantineNodes:
+    """Keep new pods off these machines. It may fail, or be refused because too many are quarantined: the gang recovers
+    all the same."""
+
+    accused: tuple[Accused, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prove:
     """Ask these lives to reach the coordinator's pod through its Service, where that life must answer."""
 
@@ -99,7 +119,19 @@ class Prove:
     life_id: str
 
 
-Action = WriteStatus | CreateCompanions | CreatePods | DeletePods | StrikeNode | Reset | Prove | Ping | Release
+Action = (
+    WriteStatus
+    | CreateCompanions
+    | CreatePods
+    | CreateSpares
+    | DeletePods
+    | StrikeNode
+    | QuarantineNodes
+    | Reset
+    | Prove
+    | Ping
+    | Release
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,8 @@ def told(story: Story, status: GangStatus) -> Iterator[str]:
         took = recovered.seconds
         how = f"{done(recovered)}; at the barrier after {took.barrier:.1f} s, released after {took.total:.1f} s"
         yield from labelled("Done", how)
+        if recovered.placed:
+            yield from labelled("Placed", recovered.placed)
         if came := outcome(recovered, status):
             yield from labelled("Outcome", came)
     if incident is not None and incident.refused:

@@ -45,6 +45,10 @@ class Gang:
         """Rank by name of its pod."""
         return {slot.pod_name: slot.rank for slot in self.slots}
 
+    @property
+    def has_spares(self) -> bool:
+        return any(group.spares for group in self.spec.groups)
+
     @cached_property
     def coordinator(self) -> Slot:
         """The rank that the others connect to."""

@@ -8,7 +8,7 @@ plan.py's.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fleetctl.gang import breaker, incident, outcome
+from fleetctl.gang import breaker, incident, outcome, spares
 from fleetctl.gang.diagnose import diagnose, likeliest_first
 from fleetctl.gang.diagnose.case import Circumstances
 from fleetctl.gang.diagnose.node_state import cut_off, silent_domain
@@ -34,13 +34,14 @@ class Judgement:
 def judge(s: Snapshot, memory: Memory) -> Judgement:
     """What is wrong with the gang, and what of that counts."""
     ran = outcome.looked_at(memory.ran, s.status, len(s.members), s.steps, s.now, s.monotonic)
-    released = s.status.attempt.released
+    released, silent = s.status.attempt.released, {m.node.name for m in s.members if m.node and m.node.silent}
     memory = replace(
         memory,
         waiting=_waiting(s, memory),
         ran=ran,
         silent=_silent(s, memory),
-        unheard=s.monotonic if any(m.node and m.node.silent for m in s.members) else memory.unheard,
+        unheard=s.monotonic if silent else memory.unheard,
+        quiet={name: memory.quiet.get(name, s.monotonic) for name in sorted(silent)},
         released=memory.released if memory.released[0] == released else (released, s.monotonic),
     )
     policy, latch = s.gang.spec.recovery, s.status.breaker
@@ -79,6 +80,7 @@ def _diagnosed(
         unheeded=unheeded,
         silent_domain=memory.silent[0],
         heard_s=s.monotonic - memory.unheard,
+        spared=_spared(s),
     )
     missing = {m.rank: memory.waited_s(m.rank, s.monotonic) for m in s.members if not m.at_barrier}
     verdicts, condemned = diagnose(s.members, circumstances, missing), _condemned(s)
@@ -86,6 +88,13 @@ def _diagnosed(
         no_less = {v.rank: v for v in verdicts if v.rung != "InPlace"}
         verdicts = likeliest_first(({v.rank: v for v in verdicts} | condemned | no_less).values())
     return _explained(s, memory, verdicts)
+
+
+def _spared(s: Snapshot) -> frozenset[str]:
+    """The groups of which a spare could be taken; none if all ranks get new pods."""
+    if s.status.attempt.replace_created_before:
+        return frozenset()
+    return frozenset(spare.group for spare in spares.usable(s.spares))
 
 
 def _explained(s: Snapshot, memory: Memory, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
@@ -130,7 +139,7 @@ def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
     record = s.status.attempt
     if record.target == record.released:
         lost = (m.rank for m in s.members if m.lost_track_of)
-        return {rank: memory.waiting.get(rank, (("", False, False), s.monotonic)) for rank in lost}
+        return {rank: memory.waiting.get(rank, (("", False, False, True), s.monotonic)) for rank in lost}
     out, coordinator = {}, s.members[s.gang.coordinator.rank]
     to = coordinator.pod.uid if coordinator.pod else ""
     for member in s.members:
@@ -138,7 +147,8 @@ def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
         if member.at_barrier and (member is coordinator or reaches):
             continue
         can_be_told = member.life is not None and member.life.connected
-        key = (member.pod.uid if member.pod else "", member.at_barrier, can_be_told)
+        pod = member.pod
+        key = (pod.uid if pod else "", member.at_barrier, can_be_told, bool(pod and pod.node))
         before = memory.waiting.get(member.rank)
         out[member.rank] = before if before and before[0] == key else (key, s.monotonic)
     return out

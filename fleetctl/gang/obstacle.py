@@ -26,11 +26,14 @@ IMAGE_REASONS = frozenset(
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A member that is not there yet. `coordinator` is the Service through which it must reach the others' meeting
-    point."""
+    point. `out_of_spares`: its group has spares, and none is ready. `quiet_s`: for how long nothing has been heard of
+    its node."""
 
     member: Member
     for_s: Seconds
     coordinator: str
+    out_of_spares: bool = False
+    quiet_s: Seconds = 0.0
 
 
 def obstacles(waiting: Iterable[Waiting], zombies: Sequence[Zombie]) -> tuple[str, ...]:
@@ -60,7 +63,8 @@ def no_room(case: Waiting) -> str | None:
     pod = case.member.pod
     if pod is None or pod.node or not pod.unschedulable or case.for_s < SOON_S:
         return None
-    return "no node has room for the pod (kubectl describe pod says why); it goes on when one has"
+    spares = ", and no spare is ready" if case.out_of_spares else ""
+    return f"no node has room for the pod{spares} (kubectl describe pod says why); it goes on when one has"
 
 
 def image(case: Waiting) -> str | None:
@@ -89,7 +93,8 @@ def does_not_start(case: Waiting) -> str | None:
 def not_heard(case: Waiting) -> str | None:
     """A node from which nothing is heard, and that is not proven dead."""
     node = case.member.node
-    if node is None or not node.silent or case.for_s < UNHEARD_S:
+    # an agent that is about to say hello for the first time is not missed
+    if node is None or not node.silent or case.for_s < UNHEARD_S or case.quiet_s < SOON_S:
         return None
     return f"nothing is heard from node {node.name}, which is not proven dead"
 

@@ -10,21 +10,24 @@ budgets, conditions, history, pace.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Literal, TypeVar
 
 import msgspec
 
-from fleetctl.gang import attempt, breaker, budget, incident, outcome
+from fleetctl.gang import attempt, breaker, budget, incident, outcome, quarantine, spares
 from fleetctl.gang.actions import (
     Action,
     CreateCompanions,
     CreatePods,
+    CreateSpares,
     DeletePods,
     Deletion,
     Notice,
     Ping,
     Plan,
     Prove,
+    QuarantineNodes,
     Release,
     Reset,
     StrikeNode,
@@ -50,7 +53,7 @@ from fleetctl.gang.spec import (
     Replacing,
     Seconds,
 )
-from fleetctl.gang.state import Member, Promise, Rung, Strike, Verdict, ranges
+from fleetctl.gang.state import Member, Node, Promise, Rung, Spare, Strike, Verdict, ranges
 from fleetctl.stamps import rfc3339, rfc3339_micro
 
 PODS_A_SECOND = 50
@@ -66,6 +69,12 @@ ALONE_AGAIN_S, ALONE_LATEST_S = 10.0, 300.0
 ALONE_FORGIVEN_S = 600.0
 RECHECK_S = 10.0
 """A refused template is checked again after so many seconds: a quota may have been raised, a node upgraded."""
+SETTLED_S = 30.0
+"""Spares are made anew once the gang has run for so long: a machine that died has its taint by then."""
+TRIED_AGAIN_S = 60.0
+"""A spare that was turned away by its node, or put out, is tried again so much later."""
+REFILL_S = 5.0
+"""Spares that are missing are made so often at most: a quota may refuse them."""
 HISTORY = 20
 
 T = TypeVar("T")
@@ -101,8 +110,11 @@ def plan(snapshot: Snapshot, memory: Memory) -> Plan:
     decided = _PLANNERS[type(step)](snapshot, memory, step, situation)
     if record.writer == snapshot.writer:
         decided = _with_zombies_reset(snapshot, decided)
+        decided = _with_spares(snapshot, decided.memory or memory, decided, step)
     if judged.in_doubt:
         decided = replace(decided, wake_in=min(decided.wake_in or breaker.HEED_S, breaker.HEED_S))
+    if not isinstance(step, attempt.Hold) and not judged.breaker:
+        decided = _with_quarantine(snapshot, judged.verdicts, decided, decided.memory or memory)
     return decided if decided.memory else replace(decided, memory=memory)
 
 
@@ -121,6 +133,68 @@ def _with_zombies_reset(s: Snapshot, decided: Plan) -> Plan:
         return decided
     wake_in = min(decided.wake_in or RESEND_S, RESEND_S)
     return replace(decided, actions=(*decided.actions, Reset(running, target)), wake_in=wake_in)
+
+
+def _with_quarantine(s: Snapshot, verdicts: Sequence[Verdict], decided: Plan, memory: Memory) -> Plan:
+    """Machines that are judged bad get no new pods: all of them at once, however many pods may be replaced at a time.
+    Who wrote the record before is heard first."""
+    policy = s.gang.spec.recovery
+    writes = s.status.attempt.writer == s.writer and not s.status.finished
+    if not writes or policy.mode != "Enforce" or policy.paused or policy.quarantine.off:
+        return decided
+    accused = quarantine.accused(verdicts)
+    shown = {m.node.name for m in s.members if m.node and m.node.quarantined} if accused else set()
+    due = [
+        each
+        for each in accused
+        if each.node not in memory.asked
+        or (each.node not in shown and s.monotonic >= memory.asked[each.node] + quarantine.AGAIN_S)
+    ]
+    now = dict.fromkeys((each.node for each in due), s.monotonic)
+    asked = {each.node: memory.asked.get(each.node, s.monotonic) for each in accused} | now
+    if asked == memory.asked:
+        return decided
+    first = sum(isinstance(action, WriteStatus) for action in decided.actions[:1])
+    actions = decided.actions[:first] + ((QuarantineNodes(tuple(due)),) if due else ()) + decided.actions[first:]
+    return replace(decided, actions=actions, memory=replace(memory, asked=asked))
+
+
+def _with_spares(s: Snapshot, memory: Memory, decided: Plan, step: attempt.Step) -> Plan:
+    """The spares that the gang asks for, while it runs; none once it has ended, or is suspended. While it gathers they
+    are there to be taken."""
+    runs = isinstance(step, attempt.Rest) and step.running
+    over = s.status.finished or isinstance(step, attempt.Clear)
+    if not (runs or over) or s.gang.spec.recovery.mode == "Observe":
+        return decided
+    again = not runs or s.monotonic >= memory.refilled + TRIED_AGAIN_S
+    useless = [spare for spare in spares.useless(s.gang, s.spares, wanted=runs) if again or not spare.over]
+    doomed, deleted = _at_pace(useless, memory.deleted, s.monotonic)
+    actions: list[Action] = [_spares_deleted(doomed)] if doomed else []
+    reasons, memory = list(decided.reasons), replace(memory, deleted=deleted)
+    missing = spares.missing(s.gang, s.spares) if runs else ()
+    settled = memory.released[1] + SETTLED_S if s.status.attempt.released > 1 else -inf
+    due = max(memory.refilled + REFILL_S, settled)
+    if missing and s.monotonic >= due:
+        made, created = _at_pace(missing, memory.created, s.monotonic)
+        memory = replace(memory, created=created, refilled=s.monotonic)
+        actions.append(CreateSpares(tuple(made)))
+        reasons.append(f"creates {len(made)} of {len(missing)} spares")
+    failed = runs and any(spare.over for spare in s.spares)
+    if not (actions or missing or failed):
+        return decided
+    soon = due if missing else memory.refilled + TRIED_AGAIN_S
+    return replace(
+        decided,
+        actions=(*decided.actions, *actions),
+        wake_in=min(decided.wake_in or inf, REFILL_S if actions else max(RESEND_S, soon - s.monotonic)),
+        reasons=tuple(reasons),
+        memory=memory,
+    )
+
+
+def _spares_deleted(doomed: Sequence[Spare]) -> DeletePods:
+    """At once: a spare does nothing that it would have to end."""
+    return DeletePods(tuple(Deletion(spare.name, spare.uid, spare.version, 0) for spare in doomed))
 
 
 def _admission(s: Snapshot) -> Plan | None:
@@ -189,7 +263,7 @@ def _raise_target(s: Snapshot, memory: Memory, step: attempt.RaiseTarget, situat
         raised = msgspec.structs.replace(raised, replace_created_before=raised.target)
     status = msgspec.structs.replace(before, attempt=raised, ranks=Ranks(total=len(s.members)), budgets=spent)
     decided = _recovering(s, status, "RecreateGang" if step.all_anew else _how(bool(step.victims)))
-    return replace(decided, memory=replace(memory, ran=outcome.ended(ran)))
+    return replace(decided, memory=replace(memory, ran=outcome.ended(ran), left=_left(memory, situation)))
 
 
 def _recreate_all(s: Snapshot, memory: Memory, step: attempt.RecreateAll, situation: attempt.Situation) -> Plan:
@@ -255,7 +329,14 @@ def _name_victims(s: Snapshot, memory: Memory, step: attempt.NameVictims, situat
         incident=_incident(s, memory, culprit, len(situation.under_way) + len(step.victims)),
     )
     status = msgspec.structs.replace(s.status, attempt=named, budgets=spent)
-    return _recovering(s, status, _how(True), cause.message)
+    decided = _recovering(s, status, _how(True), cause.message)
+    return replace(decided, memory=replace(memory, left=_left(memory, situation)))
+
+
+def _left(memory: Memory, situation: attempt.Situation) -> dict[int, Node]:
+    """The nodes that ranks are about to leave, and those that they have left in this recovery."""
+    leaving = {v.rank: situation.members[v.rank].node for v in situation.verdicts if v.rung != "InPlace"}
+    return {**memory.left, **{rank: node for rank, node in leaving.items() if node is not None}}
 
 
 def _how(recreate: bool) -> str:
@@ -340,8 +421,8 @@ def _gather(s: Snapshot, memory: Memory, step: attempt.Gather, situation: attemp
     if step.reset:
         actions.append(Reset(_uids(step.reset), target))
         reasons.append(f"restarts in place: rank {ranges(m.rank for m in step.reset)}")
-    if step.delete:
-        doomed, deleted = _at_pace(step.delete, memory.deleted, s.monotonic)
+    if delete := [(m, verdict) for m, verdict in step.delete if not _would_be_a_trap(s, m, verdict)]:
+        doomed, deleted = _at_pace(delete, memory.deleted, s.monotonic)
         memory = replace(memory, deleted=deleted)
         if doomed:
             actions.append(_deletions(doomed))
@@ -349,14 +430,53 @@ def _gather(s: Snapshot, memory: Memory, step: attempt.Gather, situation: attemp
     if step.prove:
         actions.append(_proof(s, step.prove))
         reasons.append(f"still to reach the coordinator: rank {ranges(m.rank for m in step.prove)}")
-    if step.create:  # last: what the API server refuses must not keep the rest from happening
-        now, created = _at_pace(step.create, memory.created, s.monotonic)
-        memory = replace(memory, created=created)
-        actions += _creations(s, now)
-        later = len(step.create) - len(now)
-        if now:
-            reasons.append(f"creates the pods of rank {ranges(m.rank for m in now)}, {later} more later")
+    if step.create or memory.taken.by:  # last: what the API server refuses must not keep the rest from happening
+        made, told, memory = _made(s, memory, step.create)
+        actions += made
+        reasons += told
     return Plan(tuple(actions), wake_in=RESEND_S if actions else LOOK_S, reasons=tuple(reasons), memory=memory)
+
+
+def _would_be_a_trap(s: Snapshot, member: Member, verdict: Verdict | None) -> bool:
+    """Whether the room that the pod leaves on its dead machine would be given to one of ours that waits for room:
+    nobody has told the scheduler yet that the machine is dead."""
+    if verdict is None or not verdict.dead or member.node is None:
+        return False
+    if not member.node.exists or member.node.ready != "True" or member.node.taints:
+        return False
+    waits = any(m.pod is not None and m.pod.unschedulable and not m.pod.node for m in s.members)
+    return waits or any(spare.on is None and not spare.deleting for spare in s.spares)
+
+
+def _quiet_s(s: Snapshot, memory: Memory, member: Member) -> float:
+    since = memory.quiet.get(member.node.name) if member.node else None
+    return 0.0 if since is None else s.monotonic - since
+
+
+def _made(s: Snapshot, memory: Memory, lost: Sequence[Member]) -> tuple[list[Action], list[str], Memory]:
+    """Pods for those that have none: spares make room for as many as there are, the scheduler finds it for the rest."""
+    taken, actions, reasons = _taken(s, memory, lost), list[Action](), list[str]()
+    if taken.because != memory.taken.because:
+        reasons.append(taken.because)
+    there = {spare.uid: spare for spare in s.spares}
+    waits = {rank: there[spare.uid] for rank, spare in taken.by.items() if spare.uid in there}
+    doomed, deleted = _at_pace(tuple(waits.values()), memory.deleted, s.monotonic)
+    if doomed:
+        actions.append(_spares_deleted(doomed))
+    due = [m for m in lost if m.rank not in waits]
+    now, created = _at_pace(due, memory.created, s.monotonic)
+    if now:
+        actions += _creations(s, now, taken)
+        reasons.append(f"creates the pods of rank {ranges(m.rank for m in now)}, {len(lost) - len(now)} more later")
+    return actions, reasons, replace(memory, created=created, deleted=deleted, taken=taken)
+
+
+def _taken(s: Snapshot, memory: Memory, lost: Sequence[Member]) -> spares.Taken:
+    """None if all ranks get new pods: then there is nobody to be near."""
+    if s.status.attempt.replace_created_before:
+        return spares.NONE_TAKEN
+    ranks, avoid = [m.rank for m in lost], _avoided(s)
+    return spares.take(ranks, s.gang, s.members, s.spares, left=memory.left, avoid=avoid, before=memory.taken)
 
 
 def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tuple[str, ...]:
@@ -364,8 +484,10 @@ def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tup
     # whoever was proven dead, and may be replaced, waits for nobody's word
     replaced = {m.rank for m, verdict in situation.named if verdict.dead}
     late = (m for m in s.members if memory.waited_s(m.rank, s.monotonic) >= SOON_S and m.rank not in replaced)
+    spared = {spare.group for spare in spares.usable(s.spares)}
+    out_of_spares = {group.name for group in s.gang.spec.groups if group.spares and group.name not in spared}
     waiting = (
-        Waiting(m, memory.waited_s(m.rank, s.monotonic), service)
+        Waiting(m, memory.waited_s(m.rank, s.monotonic), service, m.group in out_of_spares, _quiet_s(s, memory, m))
         for m in late
         if not (m.at_barrier and situation.reaches_coordinator(m))
     )
@@ -374,14 +496,20 @@ def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tup
     return (*found, *filter(None, (s.refused, situation.breaker)))
 
 
-def _creations(s: Snapshot, members: Sequence[Member]) -> list[Action]:
-    """Their pods, away from the nodes that are being left and those that nobody can speak for now."""
+def _avoided(s: Snapshot) -> set[str]:
+    """The nodes that are being left and those that nobody can speak for now."""
+    suspect = {m.node.name for m in s.members if m.node and is_suspect(m.node)}
+    return suspect | {r.node for r in s.status.attempt.replacing if r.node}
+
+
+def _creations(s: Snapshot, members: Sequence[Member], taken: spares.Taken = spares.NONE_TAKEN) -> list[Action]:
+    """Their pods: on the nodes where spares made room, or wherever the scheduler puts them but for those to avoid."""
     if not members:
         return []
-    suspect = {m.node.name for m in s.members if m.node and is_suspect(m.node)}
-    avoid = suspect | {r.node for r in s.status.attempt.replacing if r.node}
     slots = tuple(s.gang.slots[m.rank] for m in members)
-    return [CreateCompanions(), CreatePods(slots, s.status.attempt.target, tuple(sorted(avoid)))]
+    spared = {m.rank: taken.by[m.rank].on for m in members if m.rank in taken.by}
+    onto = {rank: node.name for rank, node in spared.items() if node is not None}
+    return [CreateCompanions(), CreatePods(slots, s.status.attempt.target, tuple(sorted(_avoided(s))), onto)]
 
 
 def _at_pace(items: Sequence[T], recent: Pace, now: float) -> tuple[Sequence[T], Pace]:
@@ -452,6 +580,7 @@ def _commit(s: Snapshot, memory: Memory, step: attempt.CommitRelease, _: attempt
         at=rfc3339(s.now),
         seconds=Seconds(barrier=round(barrier, 3), total=round(total, 3)),
         recreated=ranges(fresh),
+        placed=memory.taken.because,
         incident=found,
     )
     message = f"{size} ranks run attempt {step.promise.attempt}"
@@ -476,7 +605,9 @@ def _commit(s: Snapshot, memory: Memory, step: attempt.CommitRelease, _: attempt
     )
     notice = Notice("Released", f"{message}, {total:.1f} s after: {cause.message}", "Release")
     actions: tuple[Action, ...] = (WriteStatus(status, notice), Release(_uids(s.members), step.promise), *strikes)
-    return Plan(actions, wake_in=RESEND_S, reasons=(message,), memory=replace(memory, seen={}))
+    return Plan(
+        actions, wake_in=RESEND_S, reasons=(message,), memory=replace(memory, seen={}, left={}, taken=spares.NONE_TAKEN)
+    )
 
 
 def _settled(s: Snapshot, memory: Memory) -> tuple[Cause, Incident | None, tuple[StrikeNode, ...]]:

@@ -34,6 +34,8 @@ LABEL_GANG = f"{spec.GROUP}/gang"
 LABEL_RANK = f"{spec.GROUP}/rank"
 LABEL_GROUP = f"{spec.GROUP}/group"
 LABEL_ATTEMPT = f"{spec.GROUP}/attempt"
+LABEL_ROLE = f"{spec.GROUP}/role"
+"""`rank`, or `spare`."""
 AVOIDS = f"{spec.GROUP}/avoids"
 """Annotation: the nodes that the pod must not go to."""
 
@@ -50,14 +52,15 @@ def pod(
     rendezvous: str,
     server_name: str,
     avoid: Collection[str] = (),
+    node: str = "",
 ) -> Body:
     """The pod of one rank. `rendezvous` is host:port; `server_name` is the name in its certificate; `avoid` are names
-    of nodes that it must not be placed on."""
+    of nodes that it must not be placed on, `node` is the one where room was made for it."""
     template = slot.group.template
     user = template["spec"]
     containers = [_regular(gang, slot, c) for c in user["containers"]]
     trainer = next(c for c in containers if c["name"] == slot.trainer)
-    guaranteed = all(_limits_are_requests(c) for c in containers)
+    guaranteed = _guaranteed(containers)
     body = {
         **user,
         "restartPolicy": "Never",
@@ -73,8 +76,11 @@ def pod(
         ],
         "containers": containers,
     }
-    if avoid:
-        body["affinity"] = _away_from(avoid, user.get("affinity"))
+    by_scheduler = needs_scheduler(slot.group)
+    if avoid or (node and by_scheduler):
+        body["affinity"] = _on_nodes(user.get("affinity"), avoid, node if by_scheduler else "")
+    if node and not by_scheduler:
+        body["nodeName"] = node
     if user.get("hostNetwork") and not user.get("dnsPolicy"):
         body["dnsPolicy"] = "ClusterFirstWithHostNet"  # else the agent cannot find the controller's Service
     metadata = template.get("metadata") or {}
@@ -84,12 +90,13 @@ def pod(
         LABEL_GROUP: slot.group.name,
         LABEL_RANK: str(slot.rank),
         LABEL_ATTEMPT: str(attempt),
+        LABEL_ROLE: "rank",
     }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            **_metadata(gang, slot.pod_name),
+            **metadata_of(gang, slot.pod_name),
             "labels": labels,
             "annotations": {
                 **(metadata.get("annotations") or {}),
@@ -102,7 +109,7 @@ def pod(
 
 def services(gang: Gang) -> list[Body]:
     """The headless Service that gives every rank a DNS name, and the coordinator's own stable address."""
-    ranks = {LABEL_GANG: gang.name}
+    ranks = {LABEL_GANG: gang.name, LABEL_ROLE: "rank"}
     headless = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": ranks}
     coordinator = {
         "publishNotReadyAddresses": True,
@@ -164,7 +171,15 @@ def environment(gang: Gang, slot: Slot) -> dict[str, str]:
     }
 
 
-def _metadata(gang: Gang, name: str) -> Body:
+def needs_scheduler(group: spec.Group) -> bool:
+    """Whether only the scheduler can bind its pods: it chooses the volumes and devices that are bound with them."""
+    user = group.template["spec"]
+    late = any("persistentVolumeClaim" in v or "ephemeral" in v for v in user.get("volumes") or ())
+    return late or bool(user.get("resourceClaims"))
+
+
+def metadata_of(gang: Gang, name: str) -> Body:
+    """The metadata of an object that goes with the gang."""
     owner = {
         "apiVersion": spec.API_VERSION,
         "kind": "Gang",
@@ -177,7 +192,7 @@ def _metadata(gang: Gang, name: str) -> Body:
 
 
 def _companion(gang: Gang, name: str) -> Body:
-    return {**_metadata(gang, name), "labels": gang_labels(gang)}
+    return {**metadata_of(gang, name), "labels": gang_labels(gang)}
 
 
 # Kubernetes' own eviction must not act behind our back: what a silent node means is ours to judge.
@@ -190,10 +205,13 @@ _TOLERATIONS: tuple[Body, ...] = tuple(
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def _away_from(nodes: Collection[str], affinity: Any) -> Any:
-    """The user's affinity, and none of these nodes. A misshapen one stays as it is: the API server names it better."""
+def _on_nodes(affinity: Any, avoid: Collection[str], node: str) -> Any:
+    """The user's affinity, none of the nodes to avoid, and that node if one is named. A misshapen one stays as it is:
+    the API server names it better."""
     # the API takes one value per requirement on a field
-    ours = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(nodes)]
+    ours = [{"key": "metadata.name", "operator": "NotIn", "values": [each]} for each in sorted(avoid)]
+    if node:
+        ours.append({"key": "metadata.name", "operator": "In", "values": [node]})
     try:
         own = affinity or {}
         of_nodes = own.get("nodeAffinity") or {}
@@ -298,6 +316,11 @@ def _helper(name: str, model: Body, command: list[str]) -> Body:
     return {"name": name, **kept, "command": command}
 
 
+def agent_resources(containers: Collection[Body]) -> Body:
+    """What the agent beside those containers asks for."""
+    return _AGENT_RESOURCES_GUARANTEED if _guaranteed(containers) else _AGENT_RESOURCES
+
+
 _AGENT_RESOURCES = {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"memory": "64Mi"}}
 # A limit on CPU slows the agent's start, so there is one only where the pod would else lose its Guaranteed class.
 _AGENT_RESOURCES_GUARANTEED = {
@@ -353,6 +376,10 @@ def _agent(gang: Gang, slot: Slot, image: str, rendezvous: str, server_name: str
             {"name": "fleetctl-credentials", "mountPath": CREDENTIALS_DIR, "readOnly": True},
         ],
     }
+
+
+def _guaranteed(containers: Collection[Body]) -> bool:
+    return all(_limits_are_requests(c) for c in containers)
 
 
 def _limits_are_requests(container: Body) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
 
-from fleetctl.gang import attempt, breaker, incident, outcome
+from fleetctl.gang import attempt, breaker, incident, outcome, spares
 from fleetctl.gang.identity import Gang
 from fleetctl.gang.spec import GangStatus
-from fleetctl.gang.state import Member, Steps, Zombie
+from fleetctl.gang.state import Member, Node, Spare, Steps, Zombie
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Snapshot:
     generation: int
     status: GangStatus
     members: Sequence[Member]
+    spares: Sequence[Spare] = ()
     now: datetime
     writer: str
     fresh_ticket: str
@@ -46,8 +47,9 @@ class Snapshot:
     steps: Mapping[int, Steps] = field(default_factory=dict)
 
 
-Aspect = tuple[str, bool, bool]
-"""In which respect a member is waited for: uid of its pod, whether it stands at the barrier, whether it can be told."""
+Aspect = tuple[str, bool, bool, bool]
+"""In which respect a member is waited for: uid of its pod, whether it stands at the barrier, whether it can be told,
+whether it has a node."""
 
 
 Pace = tuple[tuple[float, int], ...]
@@ -60,9 +62,13 @@ class Memory:
 
     `waiting`: by rank, what is waited for, and since when. `alone`: by pod uid, how often it was let in alone, and when
     last. `created`, `deleted`: what counts against the pace. `seen`: what has been seen since the attempt that ran last
-    ended. `called`: what counts against the breaker. `ran`: how the attempt that runs does. `silent`: the
-    failure domain of which nothing was heard last, and when. `unheard`: when nothing was heard of some node last.
-    `released`: the attempt that was released last, and since when we know.
+    ended. `called`: what counts against the breaker. `asked`: when each accused node was last asked to be
+    quarantined. `ran`: how the attempt that runs does. `silent`: the
+    failure domain of which nothing was heard last, and when. `unheard`: when nothing was heard of some node last;
+    `quiet`: of which nodes nothing is heard now, and since when.
+    `released`: the attempt that was released last, and since when we know. `left`: the nodes that ranks were on when
+    their pods were given up in this recovery. `taken`: the spares whose room they take. `refilled`: when spares were
+    made last.
     """
 
     round: attempt.Round | None = None
@@ -73,10 +79,15 @@ class Memory:
     deleted: Pace = ()
     seen: incident.Seen = field(default_factory=dict)
     called: breaker.Called = field(default_factory=dict)
+    asked: Mapping[str, float] = field(default_factory=dict)
     ran: outcome.Ran = outcome.NOT_RUN
     silent: tuple[str, float] = ("", 0.0)
     unheard: float = -inf
+    quiet: Mapping[str, float] = field(default_factory=dict)
     released: tuple[int, float] = (0, 0.0)
+    left: Mapping[int, Node] = field(default_factory=dict)
+    taken: spares.Taken = spares.NONE_TAKEN
+    refilled: float = -inf
 
     def waited_s(self, rank: int, now: float) -> float:
         return now - self.waiting[rank][1] if rank in self.waiting else 0.0

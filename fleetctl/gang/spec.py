@@ -19,6 +19,9 @@ DnsLabel = Annotated[str, Meta(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_le
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=100_000)]
 ExitCode = Annotated[int, Meta(ge=1, le=255)]
+LabelKey = Annotated[
+    str, Meta(pattern="^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=317)
+]
 
 
 class Model(Struct, rename="camel", omit_defaults=True, frozen=True):
@@ -64,6 +67,15 @@ class Group(Model, frozen=True):
             "trainer's image; if set, other images are not pulled before the ranks gather.",
         ),
     ] = ""
+    spares: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="So many pods of low priority keep room for a rank each, with its images pulled: a lost rank "
+            "takes the room of one, without the scheduler.",
+        ),
+    ] = 0
 
 
 class Coordinator(Model, frozen=True):
@@ -203,6 +215,50 @@ class Breaker(Model, frozen=True):
         return max(3, nodes * int(self.nodes.removesuffix("%")) // 100)
 
 
+class Quarantine(Model, frozen=True):
+    """How many machines that were judged bad are kept from new pods, and for how long. Above a limit such a node is not
+    quarantined, and the gang recovers all the same."""
+
+    nodes: Annotated[
+        str,
+        Meta(
+            pattern="^(100|[1-9]?[0-9])%$",
+            max_length=4,
+            description="Share of the cluster's nodes that may be in quarantine at once; three always may. 0%: none.",
+        ),
+    ] = "10%"
+    per_domain: Annotated[
+        str,
+        Meta(
+            pattern="^(100|[1-9]?[0-9])%$",
+            max_length=4,
+            description="Share of one failure domain's nodes, a rack's or a zone's; one always may.",
+        ),
+    ] = "50%"
+    lift_after_hours: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=8760,
+            description="A node that nothing has spoken against for so long is let out again; 0: only by hand, when "
+            "its Node is replaced, or with the last gang that wanted it.",
+        ),
+    ] = 72
+
+    @property
+    def off(self) -> bool:
+        """Whether no node is to be quarantined."""
+        return self.nodes == "0%"
+
+    def allows(self, nodes: int) -> int:
+        """How many of a cluster of so many nodes may be in quarantine, if any."""
+        return max(3, nodes * int(self.nodes.removesuffix("%")) // 100)
+
+    def allows_in_domain(self, nodes: int) -> int:
+        """How many of a failure domain of so many nodes may be."""
+        return max(1, nodes * int(self.per_domain.removesuffix("%")) // 100)
+
+
 class Recovery(Model, frozen=True):
     """How to recover, and when to stop trying."""
 
@@ -232,6 +288,7 @@ class Recovery(Model, frozen=True):
         ),
     ] = "20%"
     breaker: Breaker = field(default_factory=Breaker)
+    quarantine: Quarantine = field(default_factory=Quarantine)
     progress: Progress = field(default_factory=Progress)
     budgets: Budgets = field(default_factory=Budgets)
     rules: Annotated[
@@ -258,6 +315,36 @@ class Recovery(Model, frozen=True):
     def bad_nodes_allowed(self, nodes: int) -> int:
         """How many of so many nodes may be judged bad at once."""
         return max(1, nodes * int(self.unhealthy_ceiling.removesuffix("%")) // 100)
+
+
+class PlacementSpec(Model, frozen=True):
+    """Which nodes lost ranks had better go to."""
+
+    RULES = (
+        (
+            ("!has(self.topologyKeys) || self.topologyKeys.all(k, self.topologyKeys.exists_one(other, other == k))"),
+            "placement.topologyKeys names a label twice: each is one level of the tree, name it once",
+        ),
+    )
+
+    topology_keys: Annotated[
+        list[LabelKey],
+        Meta(
+            min_length=1,
+            max_length=8,
+            description="Labels of nodes that name their failure domains, the widest first. Default: the well-known "
+            "labels of zones, blocks and racks.",
+        ),
+    ] = field(default_factory=list)
+    block_size: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="So many consecutive ranks, counted from rank 0, belong together: a lost one goes to where the "
+            "others of its block are. Default: each rank for itself, near where it was.",
+        ),
+    ] = 1
 
 
 class GangSpec(Model, frozen=True):
@@ -305,6 +392,7 @@ class GangSpec(Model, frozen=True):
     ]
     coordinator: Coordinator = field(default_factory=Coordinator)
     suspend: Annotated[bool, Meta(description="Delete the gang's pods and keep its record, until it is false.")] = False
+    placement: PlacementSpec = field(default_factory=PlacementSpec)
     recovery: Recovery = field(default_factory=Recovery)
 
     @property
@@ -432,7 +520,8 @@ class Outcome(Model, frozen=True):
 
 
 class Recovered(Model, frozen=True):
-    """One finished recovery. `recreated`: the ranks that got new pods, as ranges."""
+    """One finished recovery. `recreated`: the ranks that got new pods, as ranges. `placed`: which spares they took, and
+    why those."""
 
     attempt: int
     cause: Cause
@@ -440,6 +529,7 @@ class Recovered(Model, frozen=True):
     at: str
     seconds: Seconds
     recreated: str = ""
+    placed: Annotated[str, Meta(max_length=1024)] = ""
     incident: Incident | None = None
     outcome: Outcome = field(default_factory=Outcome)
 

@@ -153,7 +153,8 @@ class Node:
     on it can be heard, though at least one should be. `still_s`: for how long its kubelet's Lease was seen not to move
     while another node's did; seconds of our own observation, begun anew by any progress of the gang. `conditions`: the
     types of its conditions that are True, but for Ready. `domains`: the failure domains it is in, the widest first
-    (`topology.kubernetes.io/zone=a`). `strikes`: the latest last.
+    (`topology.kubernetes.io/zone=a`). `strikes`: the latest last. `quarantined`: new pods of gangs are kept off it, by
+    us; no evidence of anything.
     """
 
     name: str
@@ -165,6 +166,22 @@ class Node:
     conditions: frozenset[str] = frozenset()
     domains: tuple[str, ...] = ()
     strikes: tuple[Strike, ...] = ()
+    quarantined: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spare:
+    """A placeholder pod that keeps room for one rank of its group. `ready`: all its containers run on a node. `over`:
+    it has ended, or was put out. `on` is its node, None while it has none."""
+
+    name: str
+    uid: str
+    version: str
+    group: str
+    ready: bool = False
+    over: bool = False
+    deleting: bool = False
+    on: Node | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

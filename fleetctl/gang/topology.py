@@ -7,9 +7,7 @@ networkx is imported where it is used: it takes longer than any command line may
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
-
-from msgspec import Meta, Struct, field
+from typing import TYPE_CHECKING
 
 from fleetctl.gang.state import Node
 
@@ -20,40 +18,6 @@ if TYPE_CHECKING:
 
 Domain = tuple[str, ...]
 CLUSTER: Domain = ()
-
-LabelKey = Annotated[
-    str, Meta(pattern="^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=317)
-]
-
-
-class PlacementSpec(Struct, rename="camel", omit_defaults=True, frozen=True):
-    """Which nodes lost ranks had better go to."""
-
-    RULES: ClassVar[tuple[tuple[str, str], ...]] = (
-        (
-            ("!has(self.topologyKeys) || self.topologyKeys.all(k, self.topologyKeys.exists_one(other, other == k))"),
-            "placement.topologyKeys names a label twice: each is one level of the tree, name it once",
-        ),
-    )
-
-    topology_keys: Annotated[
-        list[LabelKey],
-        Meta(
-            min_length=1,
-            max_length=8,
-            description="Labels of nodes that name their failure domains, the widest first. Default: the well-known "
-            "labels of zones, blocks and racks.",
-        ),
-    ] = field(default_factory=list)
-    block_size: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=100_000,
-            description="So many consecutive ranks, counted from rank 0, belong together: a lost one goes to where the "
-            "others of its block are. Default: each rank for itself, near where it was.",
-        ),
-    ] = 1
 
 
 def tree_of(nodes: Iterable[Node], keys: Sequence[str] = ()) -> "Tree":

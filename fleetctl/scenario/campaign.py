@@ -16,10 +16,12 @@ cannot do it or the gang may rightly end otherwise:
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from fleetctl.scenario import faults as f
 from fleetctl.scenario.durations import Range, Seconds
@@ -30,6 +32,13 @@ FEWEST, MOST = 8, 64
 MANY = 128
 """Gangs of so many ranks have few faults, of the quick kinds."""
 WITHIN_S, QUIET_S = 900.0, 12.0
+QUARANTINED = 3
+"""So many machines of a small cluster may be in quarantine, and are no room for anybody. In every fourth world none
+are, and the room is tight."""
+WITH_SPARES = 0.25
+"""So many of the worlds have spares."""
+SPARES_TAKE_S = 40.0
+"""Until they are ready, once the gang runs."""
 
 REPORTED = ("xid-79", "xid-48", "xid-31", "xid-13", "xid-45", "xid-999")
 CONDITIONS = ("KernelDeadlock", "ReadonlyFilesystem", "GpuUnhealthy", "SomebodyWasHere")
@@ -162,6 +171,18 @@ _KINDS: tuple[_Kind, ...] = (
 )
 """Those whose faults come with others, such as their undoing, are written out in `_Storm`."""
 
+_KINDS_OF_SPARES: tuple[_Kind, ...] = (
+    _Kind(_fixed(f.SparesCrash()), lasts=_LONG),
+    _Kind(lambda rng: f.NodeRejectsPods(reason=rng.choice(("OutOfcpu", "UnexpectedAdmissionError"))), lasts=_LONG),
+    _Kind(lambda rng: f.PodsStartSlowly(takes=rng.uniform(5.0, 200.0)), lasts=_LONG),
+    _Kind(lambda rng: f.ImagePullSlow(takes=rng.uniform(5.0, 200.0)), lasts=_LONG),
+    _Kind(_fixed(f.NodeKilled())),
+    _Kind(_fixed(f.NodePowerLoss())),
+    _Kind(_fixed(f.NodeDark()), lasts=(3.0, 45.0)),
+    _Kind(_fixed(f.NodeReplaced())),
+)
+"""What befalls nodes with spares, in worlds that have any."""
+
 _EDITS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({"suspend": True}, {"suspend": False}),
     ({"recovery": {"paused": True}}, {"recovery": {"paused": False}}),
@@ -182,8 +203,9 @@ def campaign(seed: int, ranks: int | None = None) -> Scenario:
     hosts = -(-size // per_node)
     storm = _Storm(rng, size, hosts)
     storm.draw()
-    spare = storm.lost + rng.choice((1, 2))
-    return Scenario(
+    quarantines = bool(seed % 4)
+    spare = storm.lost + rng.choice((1, 2)) + QUARANTINED * quarantines
+    drawn = Scenario(
         name="campaign",
         why=f"A world and {len(storm.steps)} faults drawn from seed {seed}: a storm, then calm.",
         seed=seed,
@@ -201,12 +223,37 @@ def campaign(seed: int, ranks: int | None = None) -> Scenario:
             "unhealthyCeiling": "100%" if storm.accuses_nodes() else rng.choice(("20%", "50%")),
             "breaker": {"nodes": "100%"},  # a storm on a small gang looks like a broken health check
             "budgets": {"application": {"restarts": 1000, "withoutProgress": 1000}, "node": {"restarts": 1000}},
+            **({} if quarantines else {"quarantine": {"nodes": "0%"}}),
         },
         timeline=tuple(storm.steps),
         expect=Expect(end=End(kind="running", within=WITHIN_S), quiet_s=QUIET_S),
         path=Path("campaign"),
         drawn=("--campaign", *(("--ranks", str(ranks)) if ranks else ())),
     )
+    return _with_spares(drawn, storm) if rng.random() < WITH_SPARES else drawn
+
+
+def _with_spares(drawn: Scenario, storm: "_Storm") -> Scenario:
+    """The same, and spares, on nodes of their own that something may befall. Drawn last, so that what is drawn without
+    them is as it was."""
+    world, rng = drawn.world, storm.rng
+    spares = rng.choice((1, 2, 4))
+    theirs = -(-spares // world.ranks_per_node)
+    lost = storm.befall_spares(range(world.nodes, world.nodes + theirs))
+    return replace(
+        drawn,
+        why=f"{drawn.why} And {spares} spares.",
+        world=replace(world, gang=replace(world.gang, spares=spares), nodes=world.nodes + theirs + lost),
+        timeline=tuple(map(_once_there_are_spares, storm.steps)),
+    )
+
+
+def _once_there_are_spares(step: Step) -> Step:
+    """What is to happen in the first attempt happens so much later."""
+    match step.when:
+        case When(kind="released", value=1) | When(kind="trainer_started", occurrence=1):
+            return replace(step, after=step.after + SPARES_TAKE_S)
+    return step
 
 
 def _trainer(rng: random.Random) -> Trainer:
@@ -303,6 +350,16 @@ class _Storm:
             case _ if lasts is None or not self._is_under_way(fault):
                 self._step(fault, moment, lasts=lasts)
 
+    def befall_spares(self, nodes: Sequence[int]) -> int:
+        """Faults of some of these nodes, where spares may be. Returns how many do not come back."""
+        rng, before = self.rng, self.lost
+        self._free_nodes = rng.sample(nodes, len(nodes))
+        for _ in range(0 if self.ranks >= MANY else rng.randint(0, 2)):
+            kind = rng.choice(_KINDS_OF_SPARES)
+            lasts = rng.uniform(*kind.lasts) if kind.lasts else None
+            self._befall_node(kind.draw(rng), self._moment(), lasts)
+        return self.lost - before
+
     # Whom
 
     def _befall_ranks(self, fault: f.Fault, moment: "_Moment", lasts: Seconds | None) -> None:
@@ -316,7 +373,7 @@ class _Storm:
             spread = rng.uniform(0.5, 10.0) if rng.random() < 0.3 else 0.0
             self._step(fault, moment, Select(ranks=tuple(sorted(chosen))), lasts=lasts, spread=spread)
 
-    def _befall_node(self, fault: f.NodeFault, moment: "_Moment", lasts: Seconds | None) -> None:
+    def _befall_node(self, fault: f.Fault, moment: "_Moment", lasts: Seconds | None) -> None:
         if isinstance(fault, f.KubeletForgets):
             self._step(fault, moment, Select(nodes=(self.rng.randrange(self.hosts),)))
         elif self._free_nodes:

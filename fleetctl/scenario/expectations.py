@@ -8,7 +8,18 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from fleetctl.gang.state import ranges
-from fleetctl.scenario.facts import CONTROLLER, Crew, conditions_of, holds, rank_of, record_of, recoveries_of
+from fleetctl.scenario.facts import (
+    CONTROLLER,
+    Crew,
+    conditions_of,
+    holds,
+    is_quarantined,
+    is_ready,
+    is_spare,
+    rank_of,
+    record_of,
+    recoveries_of,
+)
 from fleetctl.scenario.figures import Number, number_text
 from fleetctl.scenario.model import Bound, Condition, End, Scenario, Sometime, WantedCause
 from fleetctl.sim.journal import Event, Faulted, Object, Wrote
@@ -28,6 +39,9 @@ class Expectations:
         """Uids of the gang's pods that exist."""
         self._pods_of: dict[int, int] = {}
         """How many pods a rank has had."""
+        self._quarantined: set[str] = set()
+        self._ready: set[str] = set()
+        """Uids of spares."""
         self._last_fault = 0.0
         self._last_write = 0.0
         """By anybody of fleetctl."""
@@ -64,6 +78,7 @@ class Expectations:
                 unmet.append(f"expected {wanted.condition} sometime{told}; it never was{self._now(wanted.condition)}")
         unmet += self._causes_unmet()
         unmet += self._pods_unmet()
+        unmet += self._nodes_unmet()
         for name, bound in expect.figures.items():
             value = figures[name]
             if value is None:
@@ -83,6 +98,9 @@ class Expectations:
         if event.plural == "pods":
             self._pod(event)
             return event.after is None
+        if event.plural == "nodes":
+            change = self._quarantined.add if is_quarantined(event.after) else self._quarantined.discard
+            change(event.name)
         if event.plural != "gangs":
             return False
         self._gang = event.after
@@ -92,6 +110,9 @@ class Expectations:
 
     def _pod(self, event: Wrote) -> None:
         pod = event.after or event.before or {}
+        if is_spare(pod):
+            change = self._ready.add if event.after is not None and is_ready(event.after) else self._ready.discard
+            change(pod["metadata"]["uid"])
         if (rank := rank_of(pod)) < 0:
             return
         if event.after is None:
@@ -166,6 +187,17 @@ class Expectations:
             wanted, seen = set(expect.new_pods), {rank for rank, count in self._pods_of.items() if count > 1}
             if wanted != seen:
                 unmet.append(f"expected new pods for {_ranks(wanted)} exactly; seen for {_ranks(seen)}")
+        return unmet
+
+    def _nodes_unmet(self) -> list[str]:
+        unmet, expect = [], self._expect
+        if expect.quarantined is not None:
+            wanted = {f"node-{number}" for number in expect.quarantined}
+            if wanted != self._quarantined:
+                told = [", ".join(sorted(names)) or "none" for names in (wanted, self._quarantined)]
+                unmet.append(f"expected in quarantine at the end: {told[0]}; it was: {told[1]}")
+        if expect.spares_ready not in (None, len(self._ready)):
+            unmet.append(f"expected {expect.spares_ready} spares ready at the end; it was {len(self._ready)}")
         return unmet
 
     def _seen(self) -> str:

@@ -6,7 +6,8 @@ gang at a time: one that is created again begins anew here.
 
 from collections.abc import Mapping
 
-from fleetctl.gang.pods import LABEL_RANK
+from fleetctl.gang.pods import LABEL_RANK, LABEL_ROLE
+from fleetctl.gang.quarantine import QUARANTINE
 from fleetctl.sim.journal import Event, Faulted, Object, TrainerEnded, TrainerStarted, Wrote
 
 CONTROLLER = "controller/"
@@ -19,6 +20,22 @@ def rank_of(pod: Object) -> int:
     """-1 if it is not a gang's."""
     rank = (pod["metadata"].get("labels") or {}).get(LABEL_RANK, "")
     return int(rank) if rank.isdecimal() else -1
+
+
+def is_spare(pod: Object) -> bool:
+    return (pod["metadata"].get("labels") or {}).get(LABEL_ROLE) == "spare"
+
+
+def is_ready(spare: Object) -> bool:
+    """All its containers run."""
+    status = spare.get("status") or {}
+    containers = status.get("containerStatuses") or ()
+    runs = bool(containers) and all("running" in (each.get("state") or {}) for each in containers)
+    return runs and status.get("phase") == "Running" and not is_terminating(spare)
+
+
+def is_quarantined(node: Object | None) -> bool:
+    return QUARANTINE in (((node or {}).get("metadata") or {}).get("labels") or {})
 
 
 def is_terminating(pod: Object) -> bool:

@@ -45,6 +45,10 @@ _TEXT: dict[type[f.Fault], Callable[[Any, str], str]] = {
     ),
     f.DeviceUnhealthy: lambda fault, who: f"{who}: the kubelet calls {fault.device} unhealthy",
     f.ImagePullFails: lambda fault, who: f"{who}: the image of new pods cannot be pulled",
+    f.ImagePullSlow: lambda fault, who: f"{who}: an image that is not there takes {seconds_text(fault.takes)} to pull",
+    f.PodsStartSlowly: lambda fault, who: f"{who}: new pods start {seconds_text(fault.takes)} late",
+    f.NodeRejectsPods: lambda fault, who: f"{who}: new pods are turned away ({fault.reason})",
+    f.SparesCrash: lambda fault, who: f"{who}: the containers of spares crash",
     f.ContainerNeverReturns: lambda fault, who: f"{who}: a restart in place would never be completed",
     f.PodEvicted: lambda fault, who: f"{who}: the pod is evicted ({fault.reason})",
     f.AgentExits: lambda fault, who: f"{who}: the agent exits {fault.exit_code}",
@@ -66,6 +70,7 @@ _TEXT: dict[type[f.Fault], Callable[[Any, str], str]] = {
     f.NodeTainted: lambda fault, who: f"{who}: tainted {fault.key}:{fault.effect}",
     f.NodeCondition: lambda fault, who: f"{who}: its condition {fault.type} becomes True",
     f.NodeDeleted: lambda fault, who: f"{who}: the Node object is deleted",
+    f.NodeReplaced: lambda fault, who: f"{who}: another machine takes the name",
     f.NoCapacity: lambda fault, who: "all nodes are cordoned",
     f.ControllerCrash: lambda fault, who: (
         "the leading controller crashes"

@@ -144,6 +144,42 @@ class ImagePullFails(PodFault, frozen=True):
     lasts = True
 
 
+class PodsOnNodesFault(Fault, frozen=True):
+    """Of the pods of these nodes, while the nodes themselves are well."""
+
+    family = "pod"
+    target = "nodes"
+    lasts = True
+    backends = SIM
+
+
+class ImagePullSlow(PodsOnNodesFault, frozen=True):
+    """Images that these nodes have not got take so long to pull, from now on."""
+
+    name = "image_pull_slow"
+    takes: PositiveDuration = 840.0
+
+
+class PodsStartSlowly(PodsOnNodesFault, frozen=True):
+    """Pods that come to these nodes from now on start so much later, whatever images are there."""
+
+    name = "pods_start_slowly"
+    takes: PositiveDuration = 840.0
+
+
+class NodeRejectsPods(PodsOnNodesFault, frozen=True):
+    """The kubelets of these nodes turn new pods away: the pods are Failed and never ran."""
+
+    name = "node_rejects_pods"
+    reason: Literal["OutOfcpu", "OutOfmemory", "OutOfpods", "UnexpectedAdmissionError"] = "OutOfcpu"
+
+
+class SparesCrash(PodsOnNodesFault, frozen=True):
+    """Containers of spares on these nodes exit soon after they start."""
+
+    name = "spares_crash"
+
+
 class ContainerNeverReturns(PodFault, frozen=True):
     """The kubelet begins an in-place restart and never completes it."""
 
@@ -315,6 +351,13 @@ class NodeDeleted(NodeFault, frozen=True):
     """The Node object is deleted."""
 
     name = "node_deleted"
+
+
+class NodeReplaced(NodeFault, frozen=True):
+    """Another machine takes the node's name: a new Node object, and nothing on its disk."""
+
+    name = "node_replaced"
+    backends = SIM
 
 
 class NoCapacity(Fault, frozen=True):
@@ -601,6 +644,10 @@ FAULTS: dict[str, type[Fault]] = {
         HardwareReport,
         DeviceUnhealthy,
         ImagePullFails,
+        ImagePullSlow,
+        PodsStartSlowly,
+        NodeRejectsPods,
+        SparesCrash,
         ContainerNeverReturns,
         PodEvicted,
         AgentExits,
@@ -620,6 +667,7 @@ FAULTS: dict[str, type[Fault]] = {
         NodeTainted,
         NodeCondition,
         NodeDeleted,
+        NodeReplaced,
         NoCapacity,
         ControllerCrash,
         ControllerFrozen,

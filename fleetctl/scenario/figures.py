@@ -7,7 +7,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fleetctl.rendezvous.messages import Reset
-from fleetctl.scenario.facts import CONTROLLER, Crew, conditions_of, holds, is_terminating, rank_of, record_of
+from fleetctl.scenario.facts import (
+    CONTROLLER,
+    Crew,
+    conditions_of,
+    holds,
+    is_quarantined,
+    is_spare,
+    is_terminating,
+    rank_of,
+    record_of,
+)
 from fleetctl.sim.journal import AgentHeard, Event, Faulted, Object, Restarting, Wrote
 
 Number = float | int | None
@@ -37,6 +47,9 @@ COUNTED = (
     "pods_recreated",
     "in_place_restarts",
     "bindings",
+    "bindings_after_start",
+    "spares_taken",
+    "nodes_quarantined",
     "controller_writes",
     "status_writes",
 )
@@ -73,6 +86,12 @@ class Figures:
         """Pods whose agents have heard the reset of this attempt."""
         self._ranks: set[int] = set()
         """Ranks that have had a pod."""
+        self._spares: set[str] = set()
+        """Names of spares that have had a pod."""
+        self._started = False
+        """It was released."""
+        self._writes = 0
+        """Since then, of those that count for a lost rank."""
         self._deleted: set[str] = set()
         self._first_fault: float | None = None
         self._idle_since: float | None = None
@@ -100,7 +119,9 @@ class Figures:
             name: self._worst.get(name) for name in ("detect_s", "signal_s", "barrier_s", "recover_s")
         }
         figures |= {name: self._counts[name] for name in COUNTED}
+        recreated = self._counts["pods_recreated"]
         return figures | {
+            "writes_per_lost_rank": round(self._writes / recreated, 2) if recreated else None,
             "attempts": self._target,
             "wasted_rank_s": round(idle_s * self._crew.size, 3),
             "virtual_s": round(at, 3),
@@ -125,13 +146,28 @@ class Figures:
     def _wrote(self, event: Wrote) -> None:
         ours = event.actor.startswith(CONTROLLER)
         self._counts["controller_writes"] += ours
+        self._writes += ours and self._started and self._counts_for_a_rank(event)
         if event.plural == "pods":
             self._pod(event, ours)
+        elif event.plural == "nodes":
+            self._counts["nodes_quarantined"] += is_quarantined(event.after) and not is_quarantined(event.before)
         elif event.plural == "gangs":
             self._counts["status_writes"] += ours and event.subresource == "status"
             if event.before is None:
                 self._target, self._raised, self._ranks, self._over = 0, None, set(), False
+                self._started = False
             self._gang(event.at, event.after)
+
+    def _counts_for_a_rank(self, event: Wrote) -> bool:
+        """Whether it is one request, and may be for the sake of a rank that was lost."""
+        before, after = event.before, event.after
+        if event.plural != "pods":
+            return event.plural != "events"
+        if before is None and after is not None and is_spare(after) and event.name not in self._spares:
+            self._spares.add(event.name)
+            return False
+        # a deletion at once is told twice: as it is asked for, and as the object goes
+        return after is not None or before is None or not is_terminating(before)
 
     def _pod(self, event: Wrote, ours: bool) -> None:
         before, after = event.before, event.after
@@ -142,6 +178,7 @@ class Figures:
         if before is None:
             self._counts["pods_created"] += ours
             self._counts["pods_recreated"] += ours and rank in self._ranks
+            self._counts["spares_taken"] += ours and bool(pod["spec"].get("nodeName"))
             self._ranks.add(rank)
             return
         if (after is None or is_terminating(after)) and pod["metadata"]["uid"] not in self._deleted:
@@ -154,6 +191,7 @@ class Figures:
             and not before["spec"].get("nodeName")
         ):
             self._counts["bindings"] += 1
+            self._counts["bindings_after_start"] += self._started
 
     def _gang(self, at: float, gang: Object | None) -> None:
         record, conditions = record_of(gang), conditions_of(gang)
@@ -161,6 +199,7 @@ class Figures:
         target, released = record.get("target", 0), record.get("released", 0)
         if gang is None:
             return
+        self._started = self._started or released > 0
         if target != self._target:
             raised, self._target, self._raised = target > self._target, target, None
             if raised and (record.get("cause") or {}).get("scope") not in ("Start", "Resume"):

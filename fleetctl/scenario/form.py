@@ -163,6 +163,20 @@ class NewPods(Expectation, frozen=True):
     ranks: IndicesOrNone
 
 
+class Quarantined(Expectation, frozen=True):
+    """Exactly these nodes are in quarantine in the end; "none": no node is."""
+
+    name = "quarantined"
+    nodes: IndicesOrNone
+
+
+class Spares(Expectation, frozen=True):
+    """So many spares are ready in the end."""
+
+    name = "spares"
+    ready: Index
+
+
 class NotJudged(Expectation, frozen=True):
     """Switches one invariant off, with a reason. May be there more than once."""
 
@@ -187,7 +201,7 @@ Figures = msgspec.defstruct(
 
 EXPECTATIONS: dict[str, type[Struct]] = {
     **{kind.name: kind for kind in (Running, Completed, Failed, Held, Suspended, Gone)},
-    **{kind.name: kind for kind in (Quiet, Never, Sometime, Cause, SamePods, NewPods)},
+    **{kind.name: kind for kind in (Quiet, Never, Sometime, Cause, SamePods, NewPods, Quarantined, Spares)},
     "figures": Figures,
     NotJudged.name: NotJudged,
 }

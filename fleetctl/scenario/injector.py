@@ -6,7 +6,7 @@ Add a fault: write its type in faults.py, its sentence in fault_texts.py, its fu
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from fleetctl.rendezvous.messages import Hardware
@@ -187,10 +187,19 @@ class Injector:
         say(healthy=False)
         return lambda: say(healthy=True)
 
-    def _trouble(self, name: str, ranks: tuple[int, ...], how: object = True) -> Undo:
-        for rank in ranks:
-            self.world.troubles.begin(name, rank, how)
-        return lambda: _each(ranks, lambda rank: self.world.troubles.end(name, rank))
+    def _trouble(self, name: str, where: Sequence[int | str], how: object = True) -> Undo:
+        """On these ranks, or nodes."""
+        for each in where:
+            self.world.troubles.begin(name, each, how)
+        return lambda: _each(where, lambda each: self.world.troubles.end(name, each))
+
+    def spares_crash(self, fault: f.SparesCrash, numbers: tuple[int, ...]) -> Undo:
+        undo = self._trouble(fault.name, self._nodes(numbers))
+        for kubelet in (self.world.kubelets[name] for name in self._nodes(numbers)):
+            for pod in kubelet.pods.values():
+                for container in pod.regular if pod.is_spare else ():
+                    kubelet.trainer_ended(pod, 1, name=container.name)
+        return undo
 
     def pod_evicted(self, fault: f.PodEvicted, ranks: tuple[int, ...]) -> Undo:
         def disrupted(pod: Object) -> Object:
@@ -306,6 +315,10 @@ class Injector:
     def node_deleted(self, fault: f.NodeDeleted, numbers: tuple[int, ...]) -> Undo:
         for name in self._nodes(numbers):
             self.world.api.delete("somebody", "nodes", "", name)
+        return None
+
+    def node_replaced(self, fault: f.NodeReplaced, numbers: tuple[int, ...]) -> Undo:
+        _each(self._nodes(numbers), self.world.replace_node)
         return None
 
     def no_capacity(self, fault: f.NoCapacity, _: tuple[int, ...]) -> Undo:
@@ -508,6 +521,10 @@ _DO: dict[type[f.Fault], Callable[[Injector, Any, tuple[int, ...]], Undo]] = {
     f.HardwareReport: Injector.hardware_report,
     f.DeviceUnhealthy: Injector.device_unhealthy,
     f.ImagePullFails: lambda self, fault, ranks: self._trouble(fault.name, ranks),
+    f.ImagePullSlow: lambda self, fault, nodes: self._trouble(fault.name, self._nodes(nodes), fault.takes),
+    f.PodsStartSlowly: lambda self, fault, nodes: self._trouble(fault.name, self._nodes(nodes), fault.takes),
+    f.NodeRejectsPods: lambda self, fault, nodes: self._trouble(fault.name, self._nodes(nodes), fault.reason),
+    f.SparesCrash: Injector.spares_crash,
     f.ContainerNeverReturns: lambda self, fault, ranks: self._trouble(fault.name, ranks),
     f.PodEvicted: Injector.pod_evicted,
     f.AgentExits: Injector.agent_exits,
@@ -527,6 +544,7 @@ _DO: dict[type[f.Fault], Callable[[Injector, Any, tuple[int, ...]], Undo]] = {
     f.NodeTainted: Injector.node_tainted,
     f.NodeCondition: Injector.node_condition,
     f.NodeDeleted: Injector.node_deleted,
+    f.NodeReplaced: Injector.node_replaced,
     f.NoCapacity: Injector.no_capacity,
     f.ControllerCrash: Injector.controller_crash,
     f.ControllerFrozen: Injector.controller_frozen,

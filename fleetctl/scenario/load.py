@@ -97,7 +97,7 @@ def _world(reader: Reader, node: Node) -> tuple[World | None, Sizes]:
     gang, per_node, nodes = values["gang"], values["ranks_per_node"], values["nodes"]
     if gang and per_node:
         if nodes == 0:
-            nodes = default_nodes(gang.ranks, per_node)
+            nodes = default_nodes(gang, per_node)
         if nodes and gang.ranks > nodes * per_node:
             reader.say(
                 keys.nodes.get("nodes", node),

@@ -6,7 +6,7 @@ Used by `load.py` only. Nothing here raises: problems go to the reader, and what
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from yaml.nodes import Node
 
@@ -17,7 +17,7 @@ from fleetctl.scenario.load_timeline import Sizes, all_that_exist
 from fleetctl.scenario.model import Bound, End, Expect, NotJudged, Sometime, Step, WantedCause, World
 from fleetctl.scenario.reader import Keys, Reader, any_of, line_of
 
-ONCE = ("quiet", "same_pods", "new_pods")
+ONCE = ("quiet", "same_pods", "new_pods", "quarantined", "spares")
 CONDITION_OF = {name: name.capitalize() for name in form.ENDS if name != "gone"}
 
 
@@ -42,7 +42,8 @@ def read_expect(
     ends = [(name, each) for name in form.ENDS for each in found[name]]
     if len(ends) != 1:
         _say_ends(reader, node, ends)
-    same, new = (_ranks(reader, found[name], sizes) for name in ("same_pods", "new_pods"))
+    same, new = (_those(reader, found[name], "ranks", sizes.ranks) for name in ("same_pods", "new_pods"))
+    quarantined = _those(reader, found["quarantined"], "nodes", sizes.nodes)
     figures = _figures(reader, found["figures"])
     _check_pods(reader, found["new_pods"], same, new)
     _check_conditions(reader, found, ends)
@@ -60,6 +61,8 @@ def read_expect(
         causes=tuple(WantedCause(**each.values) for each in found["cause"]),
         same_pods=same or (),
         new_pods=new,
+        quarantined=quarantined,
+        spares_ready=next((each.values["ready"] for each in found["spares"]), None),
         figures=figures,
         not_judged=tuple(NotJudged(**each.values) for each in found["not_judged"]),
     )
@@ -90,11 +93,13 @@ def _say_ends(reader: Reader, node: Node, ends: list[tuple[str, _Found]]) -> Non
     reader.say(ends[1][1].node, f"expect has {len(ends)} ends ({told}); keep one")
 
 
-def _ranks(reader: Reader, found: list[_Found], sizes: Sizes) -> tuple[int, ...] | None:
-    """The ranks that are named; None if none are asked about."""
-    if not found or found[0].values["ranks"] is None:
+def _those(
+    reader: Reader, found: list[_Found], key: Literal["ranks", "nodes"], limit: int | None
+) -> tuple[int, ...] | None:
+    """The ranks or nodes that are named; None if none are asked about."""
+    if not found or found[0].values[key] is None:
         return None
-    return all_that_exist(reader, found[0].values["ranks"], sizes.ranks, "rank", found[0].keys.nodes["ranks"])
+    return all_that_exist(reader, found[0].values[key], limit, key.removesuffix("s"), found[0].keys.nodes[key])
 
 
 def _figures(reader: Reader, found: list[_Found]) -> dict[str, Bound]:

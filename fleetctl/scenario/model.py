@@ -36,7 +36,7 @@ RANK_TRIGGERS: tuple[WhenKind, ...] = ("trainer_started", "trainer_ended", "rest
 
 Invariant = Literal[
     "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14", "S15", "S16",
-    "L1", "L2", "L3", "L4",
+    "S17", "L1", "L2", "L3", "L4",
 ]  # fmt: skip
 
 FIGURES: dict[str, str] = {
@@ -49,7 +49,12 @@ FIGURES: dict[str, str] = {
     "pods_recreated": "pods created for a rank that had one before",
     "in_place_restarts": "restarts of all containers of a pod in place",
     "attempts": "the record's target at the end",
-    "bindings": "pods bound to a node by the scheduler",
+    "bindings": "pods of ranks that the scheduler bound to a node",
+    "bindings_after_start": "of these, the ones after the first release",
+    "spares_taken": "pods of ranks that were created on the node of a spare, without the scheduler",
+    "nodes_quarantined": "nodes put into quarantine",
+    "writes_per_lost_rank": "writes of all controllers since the first release, for each pod created for a rank that "
+    "had one before; Events, Leases and the first pod of each spare excluded",
     "controller_writes": "writes of all controllers, Events included, Leases excluded",
     "status_writes": "writes to the Gang's status",
     "wasted_rank_s": "rank-seconds between the first fault and the end in which a rank's trainer did not run as part "
@@ -67,6 +72,7 @@ class GangSize(Struct, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)] = "llm"
     ranks: Count
+    spares: Annotated[int, Meta(ge=0, le=1000, description="placeholder pods that keep room for a rank each")] = 0
     spec: Annotated[
         dict[str, Any],
         Meta(
@@ -113,7 +119,9 @@ class World(Struct, frozen=True, kw_only=True):
 
     gang: GangSize
     ranks_per_node: Annotated[Count, Meta(description="capacity of a node, in ranks")] = 8
-    nodes: Annotated[int, Meta(ge=1, le=100_000, description="default: as many as the ranks need, + 2")] = 0
+    nodes: Annotated[
+        int, Meta(ge=1, le=100_000, description="default: as many as the ranks need, as the spares need, + 2")
+    ] = 0
     nodes_per_rack: Count = 8
     controllers: Annotated[int, Meta(ge=1, le=9, description="replicas of the controller")] = 1
     trainer: Trainer = field(default_factory=Trainer)
@@ -121,7 +129,7 @@ class World(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.nodes:
-            msgspec.structs.force_setattr(self, "nodes", default_nodes(self.gang.ranks, self.ranks_per_node))
+            msgspec.structs.force_setattr(self, "nodes", default_nodes(self.gang, self.ranks_per_node))
 
 
 class KindCluster(Struct, frozen=True, kw_only=True):
@@ -134,9 +142,9 @@ class KindCluster(Struct, frozen=True, kw_only=True):
 SPARE_NODES = 2
 
 
-def default_nodes(ranks: int, ranks_per_node: int) -> int:
-    """As many nodes as the ranks need, and two to spare."""
-    return -(-ranks // ranks_per_node) + SPARE_NODES
+def default_nodes(gang: GangSize, ranks_per_node: int) -> int:
+    """As many nodes as the ranks need, others for the spares, and two that nobody has."""
+    return -(-gang.ranks // ranks_per_node) - (-gang.spares // ranks_per_node) + SPARE_NODES
 
 
 # the timeline
@@ -234,7 +242,8 @@ class Expect(Struct, frozen=True, kw_only=True):
     """How it must end, and what must hold on the way.
 
     `quiet_s`: so long after the end was reached nobody of fleetctl writes; 0: not asked. `same_pods`: ranks that had
-    one pod only all along. `new_pods`: exactly these had more than one; None: not asked.
+    one pod only all along. `new_pods`: exactly these had more than one; None: not asked. `quarantined`: exactly these
+    nodes are, and `spares_ready`: so many, in the end; None: not asked.
     """
 
     end: End
@@ -244,6 +253,8 @@ class Expect(Struct, frozen=True, kw_only=True):
     causes: tuple[WantedCause, ...] = ()
     same_pods: tuple[int, ...] = ()
     new_pods: tuple[int, ...] | None = None
+    quarantined: tuple[int, ...] | None = None
+    spares_ready: int | None = None
     figures: dict[str, Bound] = field(default_factory=dict)
     not_judged: tuple[NotJudged, ...] = ()
 

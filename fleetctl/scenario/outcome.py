@@ -267,7 +267,7 @@ def _wrote(e: Wrote) -> Object:
         phase = (after.get("status") or {}).get("phase")
         if phase != (before.get("status") or {}).get("phase"):
             told["phase"] = phase
-        if (node := after["spec"].get("nodeName")) and e.actor == "scheduler":
+        if (node := after["spec"].get("nodeName")) and (e.actor == "scheduler" or e.before is None):
             told["node"] = node
     elif e.plural == "gangs" and (record := _short(e.after)) != _short(e.before):
         told["attempt"] = record

@@ -71,9 +71,9 @@ class Scale:
 
     def world(self, world: World) -> World:
         """The world of that size."""
-        per_node = -(-self.small.ranks // self.small.workers)
-        nodes = self.small.workers + SPARE_NODES
-        return replace(world, gang=self._gang(world.gang), ranks_per_node=per_node, nodes=nodes, latency=TWO_CORES)
+        per_node, gang = -(-self.small.ranks // self.small.workers), self._gang(world.gang)
+        nodes = self.small.workers - (-gang.spares // per_node) + SPARE_NODES
+        return replace(world, gang=gang, ranks_per_node=per_node, nodes=nodes, latency=TWO_CORES)
 
     def step(self, step: Step) -> Step:
         """The fault, for those who stand for whom it hits."""
@@ -82,14 +82,24 @@ class Scale:
 
     def expect(self, expect: Expect) -> Expect:
         """What is expected of the ranks that there are."""
-        new = expect.new_pods
-        return replace(expect, same_pods=self._all(expect.same_pods), new_pods=None if new is None else self._all(new))
+        new, ready = expect.new_pods, expect.spares_ready
+        return replace(
+            expect,
+            same_pods=self._all(expect.same_pods),
+            new_pods=None if new is None else self._all(new),
+            quarantined=None,  # those of the file may be none that there are
+            spares_ready=None if ready is None else self._spares(ready),
+        )
+
+    def _spares(self, spares: int) -> int:
+        """So many of the file's, on kind."""
+        return -(-spares * self.small.ranks // self.ranks)
 
     def _gang(self, gang: GangSize) -> GangSize:
         spec, coordinator = gang.spec, gang.spec.get("coordinator") or {}
         if coordinator.get("index"):
             spec = {**spec, "coordinator": {**coordinator, "index": self.rank(coordinator["index"])}}
-        return replace(gang, ranks=self.small.ranks, spec=spec)
+        return replace(gang, ranks=self.small.ranks, spares=self._spares(gang.spares), spec=spec)
 
     def _when(self, when: When) -> When:
         return replace(when, value=self.rank(int(when.value))) if when.kind in RANK_TRIGGERS else when

@@ -12,7 +12,19 @@ from typing import Any
 
 from fleetctl.gang.state import ranges
 from fleetctl.rendezvous.messages import Ping, Reset
-from fleetctl.scenario.facts import CONTROLLER, Crew, conditions_of, holds, is_terminating, rank_of, record_of, size_of
+from fleetctl.scenario.facts import (
+    CONTROLLER,
+    Crew,
+    conditions_of,
+    holds,
+    is_quarantined,
+    is_ready,
+    is_spare,
+    is_terminating,
+    rank_of,
+    record_of,
+    size_of,
+)
 from fleetctl.scenario.outcome import Level, Line
 from fleetctl.sim.journal import (
     AgentHeard,
@@ -38,12 +50,13 @@ TOLD_ONE_BY_ONE = 3
 SIGNALS = {s.value: s.name for s in signal.Signals}
 
 Item = int | str
-"""A rank, or the name of a node."""
+"""A rank, or the name of a node or of a spare."""
 
 
 @dataclass(slots=True)
 class _Many:
-    """The same thing, happening to many. `one` and `many` are its sentences: `{}` is whom it happens to, `@` where."""
+    """The same thing, happening to many. `one` and `many` are its sentences: `{}` is whom it happens to, `@` where.
+    `noun`: what those are that have names."""
 
     actor: str
     one: str
@@ -53,11 +66,12 @@ class _Many:
     items: dict[Item, None] = field(default_factory=dict)
     nodes: dict[str, None] = field(default_factory=dict)
     level: Level = "fact"
+    noun: str = "node"
 
     def line(self, size: int) -> Line:
         until = f" (until {self.last:,.1f})" if self.last - self.first >= 0.1 else ""
         sentence = self.one if len(self.items) == 1 else self.many
-        text = sentence.replace("@", _names(list(self.nodes))).replace("{}", _whom(self.items, size))
+        text = sentence.replace("@", _names(list(self.nodes))).replace("{}", _whom(self.items, size, self.noun))
         return Line(self.first, self.actor, text + until, self.level)
 
 
@@ -232,12 +246,18 @@ class Timeline:
         before, after = event.before, event.after
         pod = after or before or {}
         uid, rank = pod["metadata"]["uid"], rank_of(pod)
+        if is_spare(pod):
+            self._spare(event, pod)
         if rank < 0:
             return
         by = "" if event.actor.startswith(CONTROLLER) else f" by {event.actor.partition('/')[0]}"
         if before is None:
             self._ranks[uid] = rank
-            self._many_pods(event, rank, "created", f"is created{by}", f"are created{by}")
+            if node := pod["spec"].get("nodeName"):
+                one, many = "{} takes the room of a spare on @", "{} take the room of spares on @"
+                self._add(event.at, ("takes",), rank, "controller", one, many).nodes[node] = None
+            else:
+                self._many_pods(event, rank, "created", f"is created{by}", f"are created{by}")
         elif after is None:
             self._homeless.discard(uid)
             if uid not in self._deleting:
@@ -269,6 +289,24 @@ class Timeline:
             self._homeless.add(uid)
             self._many_pods(event, rank, "homeless", "finds no node", "find no node")
 
+    def _spare(self, event: Wrote, pod: Object) -> None:
+        """It is made, ready, Failed, or no longer ready."""
+        before, after, actor = event.before, event.after, event.actor.partition("/")[0]
+        if before is None:
+            what = "made", "is made", "are made"
+        elif after is not None and is_ready(after) and not is_ready(before):
+            what = "ready", "is ready on @", "are ready on @"
+        elif after is not None and is_ready(before) and not is_ready(after):
+            by = "" if actor in ("controller", "kubelet") else f", by {actor}"
+            what = "left", f"is no longer ready on @{by}", f"are no longer ready on @{by}"
+        elif after is not None and (reason := (after.get("status") or {}).get("reason")) and not is_terminating(before):
+            what = "failed", f"is Failed on @: {reason}", f"are Failed on @: {reason}"
+        else:
+            return
+        group = self._add(event.at, ("spare", *what), event.name, actor, f"{{}} {what[1]}", f"{{}} {what[2]}")
+        group.noun = "spare"
+        group.nodes[pod["spec"].get("nodeName", "")] = None
+
     def _many_pods(self, event: Wrote, rank: int, kind: str, one: str, many: str) -> _Many:
         actor = event.actor.partition("/")[0]
         return self._add(event.at, (kind, actor), rank, actor, f"the pod of {{}} {one}", f"the pods of {{}} {many}")
@@ -279,6 +317,11 @@ class Timeline:
         elif event.after is None:
             self._add(event.at, ("node gone",), event.name, event.actor, "the Node {} is gone", "the Nodes {} are gone")
         else:
+            if (quarantined := is_quarantined(event.after)) != is_quarantined(event.before):
+                how = "quarantined" if quarantined else "out of quarantine"
+                actor = _replica(event.actor.removeprefix(CONTROLLER))
+                many = self._add(event.at, ("node", how), event.name, actor, f"{{}} is {how}", f"{{}} are {how}")
+                many.level = "decision"
             ready, was = _ready(event.after), _ready(event.before)
             if ready != was:
                 how = "Ready again" if ready == "True" else "marked NotReady"
@@ -384,11 +427,11 @@ def _all(size: int, what: str) -> str:
     return f"all {size:,} {what}s" if size > 1 else f"the {what}"
 
 
-def _whom(items: Iterable[Item], size: int) -> str:
+def _whom(items: Iterable[Item], size: int, noun: str = "node") -> str:
     """`rank 417`, `8 ranks (96-103)`, `1,023 ranks (all but 417)`, `all 1,024 ranks`, `node-3, node-4`."""
     ranks = [item for item in items if isinstance(item, int)]
     if not ranks:
-        return _names([item for item in items if isinstance(item, str)])
+        return _names([item for item in items if isinstance(item, str)], noun)
     if len(ranks) == 1:
         return f"rank {ranks[0]}"
     if len(ranks) == size:
@@ -401,8 +444,8 @@ def _whom(items: Iterable[Item], size: int) -> str:
     return f"{len(ranks):,} ranks ({which})"
 
 
-def _names(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{len(names):,} nodes ({names[0]}, {names[1]} …)"
+def _names(names: list[str], noun: str = "node") -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{len(names):,} {noun}s ({names[0]}, {names[1]} …)"
 
 
 _TELL: dict[type[Event], Callable[[Timeline, Any], None]] = {

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fleetctl.agent.files import Memory
-from fleetctl.gang.pods import AGENT, LABEL_GANG, LABEL_RANK, LIFE
+from fleetctl.gang.pods import AGENT, LABEL_GANG, LABEL_RANK, LABEL_ROLE, LIFE
 from fleetctl.rendezvous.messages import HARDWARE_KEPT, Hardware, Promised
 from fleetctl.sim.journal import Key, Object
 
 DEVICES = "nvidia.com/gpu"
+OVER = ("Succeeded", "Failed")
+"""Phases of pods that will not run again."""
 
 
 class Volume:
@@ -103,6 +105,13 @@ class Container:
         self.restarts += 1
         self.state, self.reason, self.started = "waiting", "RestartingAllContainers", False
 
+    def backs_off(self) -> None:
+        """It has ended, and will be started again alone, later."""
+        ended: Object = {"exitCode": self.exit_code, "reason": self.reason, "finishedAt": self.finished_at}
+        self.last = {"terminated": ended}
+        self.restarts += 1
+        self.state, self.reason = "waiting", "CrashLoopBackOff"
+
     def status(self) -> Object:
         out: Object = {"name": self.name, "restartCount": self.restarts, "ready": self.state == "running"}
         match self.state:
@@ -143,12 +152,16 @@ class LocalPod:
         self.restarting_since: str | None = None
         self.restarted_at: str | None = None
         self.deleting = False
+        self.gone = False
+        """Its object is, though it may still run here."""
         self.grace_s = 0.0
         self.life = Container(LIFE)
         agents = [c for c in spec.get("initContainers") or () if c["name"] == AGENT]
         self.agent = Container(AGENT, agents[0]["restartPolicyRules"] if agents else [])
         self.regular = [Container(c["name"], c.get("restartPolicyRules") or []) for c in spec["containers"]]
+        self.images = {c.get("image", "") for c in (*spec["containers"], *(spec.get("initContainers") or ()))}
         self.has_agent = bool(agents)
+        self.is_spare = labels.get(LABEL_ROLE) == "spare"
         self.environment = {e["name"]: e.get("value", "") for e in agents[0]["env"]} if agents else {}
         self.agent_process: Any = None
         self.stop_agent: Callable[[], None] = lambda: None
@@ -160,7 +173,11 @@ class LocalPod:
 
     @property
     def trains(self) -> bool:
-        return self.trainer.state == "running"
+        return self.trainer.state == "running" and not self.is_spare
+
+    @property
+    def takes_room(self) -> bool:
+        return not self.gone and self.phase not in OVER
 
     def container(self, name: str) -> Container:
         """By its name, or by what it is: `trainer`, `agent`."""

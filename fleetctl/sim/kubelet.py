@@ -11,13 +11,15 @@ goes on (containers.py). Knows nothing of gangs but the labels in the truth it t
 import asyncio
 import contextlib
 import contextvars
+from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Literal
 
 from fleetctl.gang.pods import PROBE_PORT
 from fleetctl.rendezvous.messages import Hardware
+from fleetctl.sim.affinity import attracts
 from fleetctl.sim.agents import run_agent
-from fleetctl.sim.containers import Container, LocalPod, Volume
+from fleetctl.sim.containers import OVER, Container, LocalPod, Volume
 from fleetctl.sim.journal import Object, Restarting, TrainerEnded, TrainerStarted
 from fleetctl.sim.processes import CURRENT, Process
 
@@ -33,6 +35,8 @@ NOTICES_S = (0.1, 0.9)
 PROBE_EVERY_S, PROBE_WITHIN_S = 1.0, 30.0
 LOOKS_AT_HARDWARE_S = (0.0, 1.0)
 """How long an agent takes to see a new report: it looks once a second."""
+BACK_OFF_S, LONGEST_BACK_OFF_S = 10.0, 300.0
+CRASHES_AFTER_S = 1.0
 
 Why = Literal["itself", "restart", "pod", "node"]
 
@@ -52,6 +56,10 @@ class Kubelet:
         self._loop = world.loop
         self._rng = world.stream(f"kubelet/{name}")
         self._posting: set[str] = set()
+        self._heard: deque[tuple[str, Object]] = deque()
+        """What the API server has told, in its order, and nobody here has looked at yet."""
+        self._rejected: set[str] = set()
+        """Uids of pods."""
         self._exits: dict[str, asyncio.Queue[Container | None]] = {}
         """By pod, which of its containers ended; None: look, it is to go, or its gate has opened."""
         self._posted: dict[str, list[Object]] = {}
@@ -65,7 +73,8 @@ class Kubelet:
 
     def bound(self, body: Object) -> None:
         """A pod is bound to this node, or changed, or has gone from the API server."""
-        self._spawn(self._notice(body["metadata"]["uid"], body))
+        self._heard.append((body["metadata"]["uid"], body))
+        self._spawn(self._notice())
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         self._loop.spawn(self.process, work)
@@ -85,10 +94,14 @@ class Kubelet:
             self._world.renew_lease(self.name)
             await asyncio.sleep(RENEW_S * (1 + 0.04 * self._rng.random()))
 
-    async def _notice(self, uid: str, body: Object) -> None:
-        """Look at what the API server says of the pod now, once word of it has come here."""
+    async def _notice(self) -> None:
+        """One more word has come here: it is the oldest of those that were not heard, as a watch has them in order."""
         await self._pause(self._world.latency.kubelet)
         await self._world.api_way(self.name)
+        self._look(*self._heard.popleft())
+
+    def _look(self, uid: str, body: Object) -> None:
+        """What the API server says of the pod now."""
         meta = body["metadata"]
         there = self._world.api.get("pods", meta["namespace"], meta["name"])
         gone = there is None or there["metadata"]["uid"] != uid
@@ -98,7 +111,7 @@ class Kubelet:
                 self._take_over(there)
             return
         if gone:
-            pod.deleting, pod.grace_s = True, 0.0
+            pod.deleting, pod.gone, pod.grace_s = True, True, 0.0
             self._exits[uid].put_nowait(None)
         elif there is not None:
             pod.body = there
@@ -108,9 +121,15 @@ class Kubelet:
                 self._exits[uid].put_nowait(None)
 
     def _take_over(self, body: Object) -> None:
-        if (body.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        if (body.get("status") or {}).get("phase") in OVER:
             if body["metadata"].get("deletionTimestamp"):
                 self._confirm_deletion(body)
+            return
+        if body["metadata"]["uid"] in self._rejected:
+            return
+        if not body["metadata"].get("deletionTimestamp") and (refusal := self._refusal(body)):
+            self._rejected.add(body["metadata"]["uid"])
+            self._spawn(self._reject(body, *refusal))
             return
         pod = LocalPod(body, self._world.new_ip())
         pod.volume = self._volumes.pop(pod.uid, pod.volume)
@@ -121,6 +140,34 @@ class Kubelet:
             self._exits[pod.uid].put_nowait(None)
         self._spawn(self._run(pod))
 
+    def _refusal(self, body: Object) -> tuple[str, str] | None:
+        """Reason and message with which the pod is turned away. Whoever chose the node, the kubelet looks again."""
+        if reason := self._world.troubles.applies("node_rejects_pods", self.name):
+            return reason, f"Pod was rejected: {reason}"
+        there = self._world.api.get("nodes", "", self.name)
+        if there is not None and not attracts(body, there):
+            what = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+            return "NodeAffinity", f"Pod was rejected: {what}"
+        capacity, used = self._world.ranks_per_node, sum(pod.takes_room for pod in self.pods.values())
+        if used >= capacity:
+            told = f"requested: 1000, used: {used * 1000}, capacity: {capacity * 1000}"
+            return "OutOfcpu", f"Pod was rejected: Node didn't have enough resource: cpu, {told}"
+        return None
+
+    async def _reject(self, body: Object, reason: str, message: str) -> None:
+        await self._pause(self._world.latency.kubelet)
+        await self._world.api_way(self.name)
+        meta = body["metadata"]
+
+        def change(there: Object) -> Object:
+            if there["metadata"]["uid"] != meta["uid"]:
+                return there
+            told = {"phase": "Failed", "reason": reason, "message": message}
+            return {**there, "status": {**(there.get("status") or {}), **told}}
+
+        key = meta["namespace"], meta["name"]
+        self._world.api.update(f"kubelet/{self.name}", "pods", *key, change, subresource="status")
+
     # One pod
 
     async def _run(self, pod: LocalPod) -> None:
@@ -129,7 +176,7 @@ class Kubelet:
         if not pod.deleting:
             await self._world.mount(pod)
             await self._pull(pod)
-        while not pod.deleting and pod.phase not in ("Succeeded", "Failed"):
+        while not pod.deleting and pod.phase not in OVER:
             await self._live(pod)
         if not pod.deleting:
             self._post(pod)
@@ -138,13 +185,28 @@ class Kubelet:
         await self._terminate(pod)
 
     async def _pull(self, pod: LocalPod) -> None:
-        """The images; a pull that fails is tried again."""
-        await self._pause(self._world.latency.image_pull)
+        """The images that are not here; a pull that fails is tried again."""
+        takes, there = self._draw(self._world.latency.image_pull), self._world.images[self.name]
+        if pod.images <= there:
+            takes = 0.0
+        elif slow_s := self._world.troubles.applies("image_pull_slow", self.name):
+            takes = slow_s
+        takes += self._world.troubles.applies("pods_start_slowly", self.name) or 0.0
+        await self._wait(pod, takes)
         while self._world.troubles.applies("image_pull_fails", pod.rank) and not pod.deleting:
             pod.life.reason = "ImagePullBackOff"
             self._post(pod)
             await asyncio.sleep(1.0)
+        if not pod.deleting:
+            there |= pod.images
         pod.life.reason = "PodInitializing"
+
+    async def _wait(self, pod: LocalPod, seconds: float) -> None:
+        """So long, or until the pod is to go."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not pod.deleting:
+                    await self._exits[pod.uid].get()
 
     async def _live(self, pod: LocalPod) -> None:
         """One life of the pod's containers: until all restart, or all have ended, or the pod is to go."""
@@ -184,6 +246,8 @@ class Kubelet:
                         gate.cancel()
                     await self._restart_agent_alone(pod)
                     gate = self._probing(pod)
+                elif pod.is_spare:
+                    self._spawn(self._start_again(pod, ended))
                 elif all(c.state == "terminated" for c in pod.regular):
                     await self._finish(pod)
                     return
@@ -285,6 +349,9 @@ class Kubelet:
         pod.phase = "Running"
         self._post(pod)
         attempt, world = pod.volume.attempt, self._world
+        if pod.is_spare:
+            for container in pod.regular:
+                self._spawn(self._crash_if_it_must(pod, container))
         if pod.rank < 0:
             return  # it is nobody's rank
         world.journal.tell(
@@ -300,6 +367,22 @@ class Kubelet:
             )
         )
         world.trainer_started(self, pod)
+
+    async def _start_again(self, pod: LocalPod, container: Container) -> None:
+        """A container of a spare, alone, after its back-off."""
+        back_off = min(LONGEST_BACK_OFF_S, BACK_OFF_S * 2.0**container.restarts)
+        container.backs_off()
+        self._post(pod)
+        await asyncio.sleep(back_off)
+        if not pod.deleting:
+            container.run(self._stamp())
+            self._post(pod)
+            await self._crash_if_it_must(pod, container)
+
+    async def _crash_if_it_must(self, pod: LocalPod, container: Container) -> None:
+        if self._world.troubles.applies("spares_crash", self.name):
+            await asyncio.sleep(CRASHES_AFTER_S)
+            self.trainer_ended(pod, 1, name=container.name)
 
     async def _restart_agent_alone(self, pod: LocalPod) -> None:
         pod.agent.restarts += 1
@@ -370,7 +453,7 @@ class Kubelet:
 
     async def _terminate(self, pod: LocalPod) -> None:
         """The pod is to go: its containers get their grace, then the API server is told that they are gone."""
-        if pod.phase not in ("Succeeded", "Failed"):
+        if pod.phase not in OVER:
             await self._kill_all(pod, "pod", max(pod.grace_s, 0.0))
             self._sigkill_agent(pod)
             pod.phase = pod.last_phase()
@@ -443,13 +526,19 @@ class Kubelet:
     def come_back(self, before: "Kubelet") -> None:
         """After a reboot: the pods that were here begin another life, with their volumes."""
         self._volumes = {**before._volumes, **{pod.uid: pod.volume for pod in before.pods.values()}}
+        self.look_for_pods()
+
+    def look_for_pods(self) -> None:
+        """Those that are bound to this node, whoever ran them."""
         for body in self._world.api.all("pods"):
             if body["spec"].get("nodeName") == self.name:
                 self._spawn(self._look_after_boot(body))
 
     async def _look_after_boot(self, body: Object) -> None:
         await self._pause((0.5, 1.5))
-        await self._notice(body["metadata"]["uid"], body)
+        await self._pause(self._world.latency.kubelet)
+        await self._world.api_way(self.name)
+        self._look(body["metadata"]["uid"], body)
 
     # Statuses
 

@@ -1,11 +1,16 @@
 """Binds pods to nodes one at a time, and marks nodes that stopped renewing their Leases: what kube-scheduler and the
 node lifecycle controller do, as far as it matters to gangs.
+
+Of priorities it knows two: spares, and all others, for whom a spare must go if there is no room elsewhere.
 """
 
 import asyncio
 from typing import TYPE_CHECKING
 
 from fleetctl.gang.pods import LABEL_RANK
+from fleetctl.gang.spare_pods import PRIORITY
+from fleetctl.sim.affinity import Labels, attracts, dislike, is_choosy
+from fleetctl.sim.containers import OVER
 from fleetctl.sim.journal import Object, Wrote
 
 if TYPE_CHECKING:
@@ -29,8 +34,12 @@ class Scheduler:
         self._rng = world.stream("scheduler")
         self._waiting: dict[tuple[str, str], str] = {}
         """Unbound pods (namespace, name) and their uids, oldest first."""
-        self._on: dict[str, dict[str, None]] = {}
-        """By node, uids of the pods that take its room."""
+        self._on: dict[str, dict[str, Labels]] = {}
+        """By node and uid, labels of the pods that take its room."""
+        self._spares: dict[str, dict[str, tuple[str, str]]] = {}
+        """By node and uid, namespaces and names of the spares there that nobody has put out."""
+        self._waits_for: dict[tuple[str, str], str] = {}
+        """By unbound pod, uid of the spare that was put out for it."""
         self._work = asyncio.Event()
 
     def changed(self, event: Wrote) -> None:
@@ -45,14 +54,18 @@ class Scheduler:
     def _place(self, pod: Object, *, gone: bool) -> None:
         meta, node = pod["metadata"], pod["spec"].get("nodeName")
         key = (meta["namespace"], meta["name"])
-        over = gone or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        over = gone or (pod.get("status") or {}).get("phase") in OVER
         if node:
-            room = self._on.setdefault(node, {})
+            room, spares = self._on.setdefault(node, {}), self._spares.setdefault(node, {})
             if over:
                 room.pop(meta["uid"], None)
                 self._work.set()
             else:
-                room[meta["uid"]] = None
+                room[meta["uid"]] = meta.get("labels") or {}
+            if over or meta.get("deletionTimestamp"):
+                spares.pop(meta["uid"], None)
+            elif _is_low(pod):
+                spares[meta["uid"]] = key
         elif over:
             self._waiting.pop(key, None)
         elif key not in self._waiting:
@@ -77,11 +90,11 @@ class Scheduler:
             if self._waiting:
                 asyncio.get_running_loop().call_later(TRIES_AGAIN_S, self._work.set)
 
-    def _order(self, key: tuple[str, str]) -> tuple[int, tuple[str, str]]:
-        """By rank: stamps have whole seconds, and one may begin between two neighbours."""
+    def _order(self, key: tuple[str, str]) -> tuple[bool, int, tuple[str, str]]:
+        """Spares last, the others by rank: stamps have whole seconds, and one may begin between two neighbours."""
         pod = self._world.api.get("pods", *key)
         rank = ((pod or {}).get("metadata", {}).get("labels") or {}).get(LABEL_RANK, "")
-        return int(rank) if rank.isdecimal() else 0, key
+        return pod is not None and _is_low(pod), int(rank) if rank.isdecimal() else 0, key
 
     def _bind(self, key: tuple[str, str]) -> None:
         api = self._world.api
@@ -92,36 +105,57 @@ class Scheduler:
         node = self._node_for(pod)
         if not node:
             api.update("scheduler", "pods", *key, _unschedulable, subresource="status")
+            self._preempt(key, pod)
             return
         self._waiting.pop(key, None)
+        self._waits_for.pop(key, None)
         api.update("scheduler", "pods", *key, lambda there: {**there, "spec": {**there["spec"], "nodeName": node}})
 
     def _node_for(self, pod: Object) -> str:
-        """The fullest node that has room and may take it; empty if there is none."""
-        avoided = _avoided(pod)
-        tolerated = {t.get("key") for t in pod["spec"].get("tolerations") or () if t.get("effect") != "NoExecute"}
-        best: tuple[int, str] | None = None
+        """Of the nodes that have room and may take it the fullest, or before that one without pods that it would rather
+        not be beside; empty if there is none."""
+        choosy = is_choosy(pod)
+        best: tuple[int, int] | None = None
+        found = ""
         for name in self._world.node_names:
-            taken = len(self._on.get(name, ()))
-            if taken >= self._world.ranks_per_node or name in avoided or (best and taken <= best[0]):
+            there = self._on.get(name, {})
+            if len(there) >= self._world.ranks_per_node:
                 continue
-            node = self._world.api.get("nodes", "", name)
-            if node is None or node["spec"].get("unschedulable"):
-                continue
-            if all(
-                t["effect"] == "PreferNoSchedule" or t["key"] in tolerated for t in node["spec"].get("taints") or ()
-            ):
-                best = taken, name
-        return best[1] if best else ""
+            worth = (-dislike(pod, there.values()) if choosy else 0, len(there))
+            if (best is None or worth > best) and self._may_take(name, pod):
+                best, found = worth, name
+        return found
+
+    def _may_take(self, name: str, pod: Object) -> bool:
+        """Whether the pod may be on that node, if there were room."""
+        node = self._world.api.get("nodes", "", name)
+        if node is None or node["spec"].get("unschedulable") or not attracts(pod, node):
+            return False
+        tolerated = {t.get("key") for t in pod["spec"].get("tolerations") or () if t.get("effect") != "NoExecute"}
+        taints = node["spec"].get("taints") or ()
+        return all(t["effect"] == "PreferNoSchedule" or t["key"] in tolerated for t in taints)
+
+    def _preempt(self, key: tuple[str, str], pod: Object) -> None:
+        """Put out a spare whose room the pod could have, unless one is on its way out for it."""
+        if _is_low(pod) or any(self._waits_for.get(key) in there for there in self._on.values()):
+            return
+        for name, spares in self._spares.items():
+            if spares and self._may_take(name, pod):
+                uid, spare = next(iter(spares.items()))
+                self._waits_for[key] = uid
+                self._world.api.update("scheduler", "pods", *spare, _preempted, subresource="status")
+                self._world.api.delete("scheduler", "pods", *spare, uid=uid)
+                return
 
 
-def _avoided(pod: Object) -> set[str]:
-    """The nodes that the pod's required affinity excludes by name."""
-    required = ((pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ) or {}
-    fields = [f for term in required.get("nodeSelectorTerms") or () for f in term.get("matchFields") or ()]
-    return {v for f in fields if f["key"] == "metadata.name" and f["operator"] == "NotIn" for v in f["values"]}
+def _is_low(pod: Object) -> bool:
+    return bool(pod["spec"].get("priorityClassName") == PRIORITY)
+
+
+def _preempted(pod: Object) -> Object:
+    status = pod.get("status") or {}
+    told = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    return {**pod, "status": {**status, "conditions": [*(status.get("conditions") or ()), told]}}
 
 
 def _unschedulable(pod: Object) -> Object:

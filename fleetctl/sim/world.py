@@ -62,20 +62,20 @@ class Trainer:
 
 
 class Troubles:
-    """What goes wrong for some ranks while it lasts, by the fault's name."""
+    """What goes wrong for some ranks, or on some nodes, while it lasts, by the fault's name."""
 
     def __init__(self) -> None:
-        self._ranks: dict[str, dict[int, Any]] = {}
+        self._where: dict[str, dict[int | str, Any]] = {}
 
-    def begin(self, name: str, rank: int, how: object = True) -> None:
-        self._ranks.setdefault(name, {})[rank] = how
+    def begin(self, name: str, where: int | str, how: object = True) -> None:
+        self._where.setdefault(name, {})[where] = how
 
-    def end(self, name: str, rank: int) -> None:
-        self._ranks.get(name, {}).pop(rank, None)
+    def end(self, name: str, where: int | str) -> None:
+        self._where.get(name, {}).pop(where, None)
 
-    def applies(self, name: str, rank: int) -> Any:
+    def applies(self, name: str, where: int | str) -> Any:
         """How, None if not."""
-        return self._ranks[name].get(rank) if name in self._ranks else None
+        return self._where[name].get(where) if name in self._where else None
 
 
 class World:
@@ -118,6 +118,8 @@ class World:
         self.troubles = Troubles()
         self.node_names = [f"node-{number}" for number in range(nodes)]
         self.kubelets = {name: Kubelet(self, name) for name in self.node_names}
+        self.images: dict[str, set[str]] = {name: set() for name in self.node_names}
+        """By node, those that are on its disk."""
         self.door, self.controllers = self._new_controllers([f"controller-{number}" for number in range(controllers)])
         self.training: dict[Key, Training] = {}
         self._scheduler = Scheduler(self)
@@ -178,15 +180,16 @@ class World:
 
     async def begin(self) -> None:
         """Nodes, kubelets, the control plane's loops and the controllers."""
-        for number, name in enumerate(self.node_names):
-            self._create_node(name, rack=number // self.nodes_per_rack)
+        for name in self.node_names:
+            self._create_node(name)
             self.kubelets[name].start()
         for work in (self._scheduler.run(), self._collector.run(), collect_pods(self), watch_leases(self)):
             self.loop.spawn(None, work)
         for controller in self.controllers:
             controller.start()
 
-    def _create_node(self, name: str, rack: int) -> None:
+    def _create_node(self, name: str) -> None:
+        rack = self.node_names.index(name) // self.nodes_per_rack
         meta = {"name": name, "labels": {RACK: f"rack-{rack}"}}
         status = {"conditions": [self._condition("Ready", "True")], "declaredFeatures": [FEATURE]}
         self.api.create(f"kubelet/{name}", "nodes", {"metadata": meta, "spec": {}, "status": status})
@@ -381,6 +384,18 @@ class World:
         after = self.kubelets[name] = Kubelet(self, name)
         after.start()
         after.come_back(before)
+
+    def replace_node(self, name: str) -> None:
+        """Another machine takes its name: nothing is on its disk, and nothing was ever said of it."""
+        if not self.kubelets[name].process.killed:
+            self.kill_node(name)
+        self.images[name] = set()
+        self.api.delete("somebody", "leases", LEASES, name)
+        self.api.delete("somebody", "nodes", "", name)
+        self._create_node(name)
+        self.kubelets[name] = Kubelet(self, name)
+        self.kubelets[name].start()
+        self.kubelets[name].look_for_pods()
 
     def cut_node(self, name: str) -> None:
         self.network.cut(name)

@@ -5,15 +5,11 @@ only those of the group system:masters are exempt from the server's flow control
 """
 
 import base64
-import ctypes
 import json
 import os
 import shutil
-import signal
-import socket
 import ssl
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,13 +22,13 @@ from typing import Any
 import trustme
 import yaml
 
+from fleetctl.apiserver.server import die_with_parent, free_ports
 from fleetctl.controller.resources import GANGS
 
 HERE = Path(__file__).parent
 CRD = HERE.parents[1] / "manifests" / "crd.yaml"
 TOKEN = "a-token-of-the-tests"
 STARTS_WITHIN_S = 60.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Missing(Exception):
@@ -174,20 +170,6 @@ def _audited(folder: Path, audit: Path | None) -> list[str]:
     (folder / "audit-policy.yaml").write_text(AUDIT_POLICY)
     policy = f"--audit-policy-file={folder / 'audit-policy.yaml'}"
     return [policy, f"--audit-log-path={audit}", "--audit-log-maxsize=4000"]
-
-
-def die_with_parent() -> None:
-    """Also when pytest is killed and no `finally` runs."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def _wait_for(server: RealServer, path: str, started: list[subprocess.Popen[bytes]], folder: Path) -> None:

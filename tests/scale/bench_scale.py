@@ -11,8 +11,8 @@ all agents and kubelets are one Python process: what is told of agents includes 
                 was told until the last one started again
     api cpu s   of kube-apiserver; without kubelets: their statuses are not sent while it is measured
 
-Most recoveries are without the kubelets' statuses: 1,024 restarts are 9,000 of them, which a real fleet's API server takes
-from 130 machines, and this machine's from the two cores that everything else runs on. A few are with them.
+Most recoveries are without the kubelets' statuses: 1,024 restarts are 9,000 of them, which a real fleet's API server
+takes from 130 machines, and this machine's from the two cores that everything else runs on. A few are with them.
 """
 
 import argparse
@@ -264,7 +264,8 @@ async def measure(world: ApiServerWorld, ranks: int, times: int) -> Report:
 
 def _say(of: Recovery) -> None:
     parts = (
-        f"detect {of.detect_s:.2f} s, signal {of.signal_ms:.0f} ms, told {of.told_ms:.0f} ms, release {of.release_s:.2f} s",
+        f"detect {of.detect_s:.2f} s, signal {of.signal_ms:.0f} ms, told {of.told_ms:.0f} ms",
+        f"release {of.release_s:.2f} s",
         f"all run {of.all_run_s:.1f} s, api {of.api_cpu_s:.2f} s, controllers {of.controller_cpu_s:.2f} s",
         f"writes {of.writes}, bindings {of.bindings}",
     )

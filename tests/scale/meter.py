@@ -23,7 +23,8 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 
-from tests.conformance.realserver import RealServer, die_with_parent, token_of
+from fleetctl.apiserver.server import die_with_parent
+from tests.conformance.realserver import RealServer, token_of
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

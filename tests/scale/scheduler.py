@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fleetctl.apiserver.server import die_with_parent, free_ports
 from tests.conformance.realserver import (
     STARTS_WITHIN_S,
     Missing,
     RealServer,
-    die_with_parent,
-    free_ports,
     programs,
     token_of,
 )

@@ -37,6 +37,7 @@ from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, PodSettings
 from fleetctl.controller.loop import GangLoop
 from fleetctl.controller.nodes import Nodes
+from fleetctl.controller.quarantine import Keeper
 from fleetctl.controller.resources import GangObject
 from fleetctl.controller.views import gang_view
 from fleetctl.controller.witness import LeaseWitness
@@ -309,8 +310,9 @@ class Bench:
         )
         settings = PodSettings(agent_image="fleetctl:1", rendezvous="r:8443", server_name=SERVER_NAME)
         self.executor = Executor(
-            self.client, self.rendezvous, self.cache, self.clock, settings, identity="c", bundle=lambda: "",
-            leading=lambda: True, rng=random.Random(1),
+            self.client, self.rendezvous, self.cache, self.clock, settings,
+            Keeper(self.client, self.cache, self.clock, leading=lambda: True),
+            identity="c", bundle=lambda: "", leading=lambda: True, rng=random.Random(1),
         )  # fmt: skip
         self.loop = self.a_loop()
 

@@ -36,32 +36,42 @@ COMPARED = ("attempts", "pods_created", "pods_deleted", "pods_recreated", "in_pl
 KEPT = ("pods", "services", "configmaps", "secrets", "gangs", "nodes")
 """Resources whose objects are counted: made, and gone."""
 
-MAY_DIFFER = {("exit-then-node-killed", "in_place_restarts"): 2}
-"""By how much: the two ranks of the node that dies may have been told to restart before it died, or not."""
+MAY_DIFFER = {
+    ("exit-then-node-killed", "in_place_restarts"): 2,
+    ("node-killed-with-spares", "pods made"): 2,
+    ("node-killed-with-spares", "pods gone"): 2,
+}
+"""By how much: the two ranks of the node that dies may have been told to restart before it died, or not. Whoever leads
+after a spare was put out, and before its room was taken, takes another spare for the rank."""
 
 WORLD = """
 version: 1
 name: {name}
 why: A reference for plans.
 world:
-  gang: {{name: g, ranks: 16}}
+  gang: {{name: g, ranks: 16, spares: {spares}}}
   ranks_per_node: 2
-  nodes: 10
+  nodes: {nodes}
   {world}
 timeline: {timeline}
 expect:
 - {end}
-- quiet: {{for: 10s}}
+- quiet: {{for: {quiet}}}
 """
 RUNS_AGAIN = "running: {attempt: 2, within: 120s}"
 EXIT = "{at: 15s, fault: container_exit, select: {rank: 9}, with: {exit_code: 3}}"
 KILLED = "{at: 15s, fault: node_killed, select: {node_of: 0}}"
+SPARED = "{at: 50s, fault: node_power_loss, select: {node_of: 0}}"
 SUSPENDED = "{at: 15s, fault: gang_edited, with: {spec: {suspend: true}}}"
 RESUMED = "{when: {condition: Suspended}, after: 10s, fault: gang_edited, with: {spec: {suspend: false}}}"
 
 
-def _text(name: str, end: str = RUNS_AGAIN, *steps: str, world: str = "controllers: 1") -> str:
-    return WORLD.format(name=name, end=end, timeline=f"[{', '.join(steps)}]", world=world)
+def _text(name: str, end: str = RUNS_AGAIN, *steps: str, world: str = "controllers: 1", spares: int = 0) -> str:
+    timeline = f"[{', '.join(steps)}]"
+    quiet = "60s" if spares else "10s"  # so that a new leader has made the spares anew
+    return WORLD.format(
+        name=name, end=end, timeline=timeline, world=world, spares=spares, nodes=10 + spares, quiet=quiet
+    )
 
 
 TEXTS = {
@@ -81,6 +91,7 @@ TEXTS = {
 """The core scenarios, by name."""
 OTHERS = {
     "node-killed-before-a-standby": _text("node-killed-before-a-standby", RUNS_AGAIN, KILLED, world="controllers: 2"),
+    "node-killed-with-spares": _text("node-killed-with-spares", RUNS_AGAIN, SPARED, spares=6),
 }
 
 

@@ -48,7 +48,7 @@ SOME_RANKS = frozenset((0, 5))
 def cells() -> list[object]:
     return [
         pytest.param(name, write, edge, id=f"{name}-{edge}-write-{write.sent}-{write.kind}")
-        for name in TEXTS
+        for name in (*TEXTS, "node-killed-with-spares")
         for write in sampled([w for w in reference(name).writes if w.at >= reference(name).begins])
         for edge in ("before", "after")
     ]

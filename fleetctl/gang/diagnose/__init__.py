@@ -129,7 +129,8 @@ def _is_quiet(member: Member, pod: Pod, whole: Whole, telling: Telling) -> bool:
     ):
         return False
     if gang.gathering:
-        return whole.waited.get(member.rank, 0.0) < min(gang.in_place_deadline_s, gang.recreate_deadline_s)
+        soonest = min(gang.in_place_deadline_s, gang.recreate_deadline_s)
+        return whole.waited.get(member.rank, 0.0) < (min(soonest, pod_state.RACE_S) if gang.spared else soonest)
     return life is not None or not _is_missed(member, whole)
 
 

@@ -27,7 +27,7 @@ class Circumstances:
     an earlier attempt. `now` is Unix time, `monotonic` what `Steps.at` is of. `distrusted`: the breaker is open, so
     nobody's word about a node that is alive is taken; nor is it, yet, about those that are `unheeded`.
     `silent_domain`: a failure domain of which nothing is heard, or was a moment ago. `heard_s`: for how long all nodes
-    have been heard.
+    have been heard. `spared`: the groups of which a spare is ready.
     """
 
     released: Promise
@@ -45,6 +45,7 @@ class Circumstances:
     unheeded: frozenset[str] = frozenset()
     silent_domain: str = ""
     heard_s: Seconds = inf
+    spared: frozenset[str] = frozenset()
 
     @property
     def gathering(self) -> bool:

@@ -129,7 +129,7 @@ def proof(whole: Whole) -> tuple[Seconds, str]:
 def is_suspect(node: Node) -> bool:
     """Whether a new pod had better go elsewhere."""
     bad = _leaving(node) or _bad_condition(node)
-    return node.silent or not node.exists or node.ready != "True" or bool(bad)
+    return node.silent or not node.exists or node.ready != "True" or node.quarantined or bool(bad)
 
 
 def why_dead(node: Node, proof_s: Seconds, domain: str = "") -> tuple[str, str] | None:

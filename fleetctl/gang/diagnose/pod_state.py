@@ -57,6 +57,8 @@ FAILS_TO_START = frozenset(
 ALIASES = {"ErrImagePull": "ImagePullBackOff"}  # the kubelet alternates between the two
 CREATING = "ContainerCreating"
 """Volumes, network, a large image: takes as long as it takes."""
+RACE_S = 60.0
+"""A spare has the images and comes up in seconds: a new pod that takes so long is given up for one."""
 MANY = 3
 """The same on so many nodes is nobody's machine."""
 
@@ -166,6 +168,18 @@ def overdue(case: Case) -> Verdict | None:
     return _recreate(case, "Unknown", "recreate-deadline" if fresh else "in-place-deadline", because, node=pod.node)
 
 
+def slower_than_a_spare(case: Case) -> Verdict | None:
+    """A new pod takes its time, perhaps because its node pulls the image, and a spare is ready."""
+    member, pod = case.member, case.member.pod
+    if not case.gang.gathering or pod is None or pod.terminal or pod.deleting or not _is_fresh(case.whole, pod):
+        return None
+    if member.at_barrier or member.group not in case.gang.spared or case.missing_s < RACE_S:
+        return None
+    where = f" on node {pod.node}" if pod.node else ""
+    because = f"the new pod of {case.who} did not come up{where} within {RACE_S:.0f} s, and a spare is ready"
+    return _recreate(case, "Unknown", "slower-than-a-spare", because)
+
+
 def lost_track_of(case: Case) -> Verdict | None:
     """Released, and neither trainer nor agent can be seen to run: nobody would ever tell."""
     if case.gang.gathering or not case.member.lost_track_of or case.missing_s < case.gang.in_place_deadline_s:
@@ -203,6 +217,7 @@ RULES: tuple[Rule, ...] = (
     pod_gone,
     pod_leaving,
     succeeded_too_early,
+    slower_than_a_spare,
     overdue,
     lost_track_of,
     kept_away,

@@ -1,8 +1,9 @@
 """The oracle: judges a simulated run by its journal, and by nothing else.
 
-The invariants are those of the design (S1 to S14, S16 and L1 to L4; S15 is a property test). Ground truth is what the
-kubelets ran and the API server committed. It shares no code with what it judges: no fleetctl.gang, no controller; JSON
-is read anew (records.py). A false alarm is worse than a narrow check: each judge's module says what it does not judge.
+The invariants are those of the design (S1 to S14, S16, S17 and L1 to L4; S15 is a property test). Ground truth is what
+the kubelets ran and the API server committed. It shares no code with what it judges: no fleetctl.gang, no controller;
+JSON is read anew (records.py). A false alarm is worse than a narrow check: each judge's module says what it does not
+judge.
 
 Each event costs a few lookups; only the commit of a release looks at all ranks.
 

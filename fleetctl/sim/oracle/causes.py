@@ -236,5 +236,6 @@ _EVIDENCE: Mapping[str, Callable[[Causes, GangWrite], bool]] = {
     "record-lost": Causes._record_was_lost,
     "lost-track": Causes._all_restarted,
     "left-behind": Causes._only_if_excused,
+    "slower-than-a-spare": Causes._only_if_excused,
     "domain-silent": Causes._only_if_excused,
 }

@@ -1,10 +1,15 @@
-"""S4, S6, S13: which pods a controller deletes, and whether it may.
+"""S4, S6, S13, S17: which pods a controller deletes, and whether it may; and what it puts in their place by itself.
+
+S17: a rank's pod is created on a node that the controller chose only where it has put a spare of that gang out, whose
+object is gone and whose room it has given to no other rank.
 
 Not judged by S4: pods that are bound to no node; that terminate already, or carry DisruptionTarget; that the record
 gives up as created for an earlier attempt (suspend); of a gang that is being deleted; on a node that was ever unwell;
 of a rank that a fault of the family people named; whose device was reported to need more than a restart, or called
 unhealthy; while the record's cause is a lemon, a pod that starts on all nodes but one, or a rule of the user's
-(causes.py asks for the evidence). If the limits were edited since the last raise, the loosest count.
+(causes.py asks for the evidence). If the limits were edited since the last raise, the loosest count. While a spare is
+ready, or was a moment ago, a new pod has the shorter deadline of a race, to which its wait for a node counts for a
+moment only. None of these is about spares: they do nothing.
 """
 
 import re
@@ -18,6 +23,7 @@ BEYOND_A_RESTART = frozenset(
     {46, 48, 54, 62, 64, 74, 78, 79, 95, 109, 110, 119, 120, 136, 140, 143, *range(144, 152), 154, 155, 156, 158, 167}
 )
 """XIDs for which NVIDIA's catalogue asks for more than another start of the application."""
+RACE_S, MOMENT_S = 60, 10.0
 XID = re.compile(r"\bxid-(\d+)\b")
 
 
@@ -39,6 +45,10 @@ class Deletions:
             self._bad_device.update(pod.uid for pod in here if pod)
 
     def written(self, write: PodWrite) -> None:
+        if write.is_spare:
+            return
+        if write.event.verb == "create" and write.gang is not None:
+            self._has_room(write.gang, write)
         if write.event.verb != "delete" or write.gang is None:  # nobody's pod: S12
             return
         gang = write.gang
@@ -46,6 +56,19 @@ class Deletions:
         if not records.is_terminal(write.body):
             self._is_overdue(gang, write)
             self._is_below_ceiling(gang, write)
+
+    def _has_room(self, gang: Gang, write: PodWrite) -> None:
+        """S17."""
+        node = records.node_of(write.event.after)
+        if not node:
+            return
+        self._findings.looked("S17")
+        if gang.room[node] <= 0:
+            self._findings.broken(
+                "S17",
+                write.event.at,
+                f"{gang}: {write.event.actor} created pod {write.name} on {node}, where no spare was put out for it",
+            )
 
     def _is_earlier(self, gang: Gang, write: PodWrite) -> bool:
         return records.number(records.label(write.body, "attempt")) < gang.record.created_before
@@ -80,6 +103,8 @@ class Deletions:
         is_new = records.number(records.label(write.body, "attempt")) > gang.record.released
         limit_s = gang.loosest.recreate_s if is_new else gang.loosest.in_place_s
         waited_s = write.event.at - max(gang.raised_at, pod.created_at)
+        if is_new and gang.had_a_spare(write.event.at - MOMENT_S) and waited_s < limit_s:
+            limit_s, waited_s = RACE_S, min(waited_s, write.event.at - pod.bound_at + MOMENT_S)
         if waited_s < limit_s:
             self._findings.broken(
                 "S4",

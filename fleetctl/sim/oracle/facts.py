@@ -1,5 +1,7 @@
 """What is known of a run so far, from the journal alone: gangs and their records, pods, trainers, nodes, faults.
 
+Spares are no ranks: they are among no gang's pods, take part in nothing, and are only counted.
+
 Judges are asked about an event before it is learnt here, so they see the world as it was. Learning costs a few lookups
 an event; nothing here walks over all ranks.
 
@@ -39,12 +41,22 @@ class Pod:
     gang: "Gang"
     rank: int
     created_at: float
+    bound_at: float = 0.0
     node: str = ""
     phase: str = ""
     deleting: bool = False
     failed: bool = False
     """Whether it was ever Failed: a kubelet may post an older status again."""
     removed_by: str = ""
+
+
+@dataclass(slots=True)
+class Spare:
+    """A placeholder pod of a gang. `put_out`: a controller asked for its deletion."""
+
+    gang: "Gang"
+    node: str = ""
+    put_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,12 @@ class Gang:
     nodes: Counter[str] = field(default_factory=Counter)
     """How many of its pods are on each node."""
     most_nodes: int = 0
+    room: Counter[str] = field(default_factory=Counter)
+    """How many spares a controller has put out on each node, whose room no rank was given yet."""
+    ready_spares: set[str] = field(default_factory=set)
+    """Uids."""
+    spared_at: float = -inf
+    """When a spare was ready last, if none is now."""
     loosest: Limits = field(default_factory=Limits)
     """The limits that forbade least since the last raise: who edits them is not heard at once."""
     conditions: dict[str, Object] = field(default_factory=dict)
@@ -97,6 +115,10 @@ class Gang:
     def was_observing(self, since: float) -> bool:
         """Whether it was in mode Observe at any time since then."""
         return self.limits.observes or self.observed_at >= since
+
+    def had_a_spare(self, since: float) -> bool:
+        """Whether one was ready at any time since then."""
+        return bool(self.ready_spares) or self.spared_at >= since
 
     def is_earlier(self, trainer: Trainer) -> bool:
         """Whether the trainer runs an attempt that came before the one that is released."""
@@ -140,6 +162,7 @@ class PodWrite:
     uid: str
     name: str
     gang: Gang | None
+    is_spare: bool = False
 
 
 class Facts:
@@ -150,6 +173,8 @@ class Facts:
         """By uid; those that are gone too."""
         self.pods: dict[str, Pod] = {}
         """By uid; those that are gone too."""
+        self._spares: dict[str, Spare] = {}
+        """By uid; those that are there."""
         self.unwell: set[str] = set()
         """Nodes that any fault ever named, or that were ever tainted by others than us, not ready, or deleted."""
         self.fences: set[str] = set()
@@ -175,7 +200,8 @@ class Facts:
 
     def pod_write(self, event: Wrote) -> PodWrite:
         body = event.before or event.after or {}
-        return PodWrite(event, body, records.uid(body), event.name, self.gangs.get(records.owner(body)))
+        owner = self.gangs.get(records.owner(body))
+        return PodWrite(event, body, records.uid(body), event.name, owner, records.is_spare(body))
 
     def trainer(self, event: TrainerStarted) -> tuple[Gang, Trainer] | None:
         """The trainer that starts, and its gang; None if the pod is nobody's."""
@@ -227,8 +253,28 @@ class Facts:
             pod.gang.at_work[trainer.era, trainer.attempt].discard(trainer.rank)
             pod.gang.look_whether_complete(event.at)
 
+    def _learn_spare(self, event: Wrote, body: Object) -> None:
+        uid, gang = records.uid(body), self.gangs.get(records.owner(body))
+        if gang is None:
+            return
+        spare = self._spares.setdefault(uid, Spare(gang))
+        spare.node = records.node_of(body)
+        spare.put_out |= event.verb == "delete" and event.actor.startswith(CONTROLLER)
+        if event.after is not None and records.is_ready(event.after):
+            gang.ready_spares.add(uid)
+        elif uid in gang.ready_spares:
+            gang.ready_spares.discard(uid)
+            gang.spared_at = event.at
+        if event.after is None:
+            del self._spares[uid]
+            if spare.node and spare.put_out:
+                gang.room[spare.node] += 1
+
     def _learn_pod(self, event: Wrote) -> None:
         body = event.after or event.before
+        if body is not None and records.is_spare(body):
+            self._learn_spare(event, body)
+            return
         pod = self.pods.get(records.uid(body))
         if pod is None:
             gang = self.gangs.get(records.owner(body))
@@ -237,17 +283,19 @@ class Facts:
             rank = records.number(records.label(body, "rank"), -1)
             pod = Pod(records.uid(body), event.name, gang, rank, event.at)
             self.pods[pod.uid] = gang.pods[rank] = gang.latest[rank] = pod
+            if event.actor.startswith(CONTROLLER):
+                _count(gang.room, records.node_of(body), -1)
         if event.after is None:
             self._lose_pod(pod, event.actor)
             return
         pod.phase, pod.deleting = records.phase(body), records.is_deleting(body)
         pod.failed = pod.failed or pod.phase == "Failed"
-        node = records.text(records.table((body or {}).get("spec")).get("nodeName"))
+        node = records.node_of(body)
         if node != pod.node and not pod.removed_by:
             gang = pod.gang
             _count(gang.nodes, pod.node, -1)
             _count(gang.nodes, node, +1)
-            pod.node = node
+            pod.node, pod.bound_at = node, event.at
             gang.most_nodes = max(gang.most_nodes, len(gang.nodes))
 
     def _lose_pod(self, pod: Pod, actor: str) -> None:
@@ -280,6 +328,7 @@ class Facts:
         gang.limits, loosest = now, gang.loosest
         gang.loosest = Limits(
             size=now.size,
+            spares=now.spares,
             in_place_s=min(now.in_place_s, loosest.in_place_s),
             recreate_s=min(now.recreate_s, loosest.recreate_s),
             ceiling_percent=max(now.ceiling_percent, loosest.ceiling_percent),

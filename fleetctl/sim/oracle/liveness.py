@@ -2,7 +2,7 @@
 
 L4 counts, for each gang, the controllers' writes to its status and their creates and deletes of its pods:
     at most 4 for each pod that was replaced + 20 for each fault, or raise of the target if there were more of them,
-    + what a start costs (its pods + 10)
+    + what a start costs (its pods and spares + 10)
 and is not judged if a fault of the families api or stale made writes fail or views old: they must be repeated.
 """
 
@@ -107,7 +107,8 @@ class Liveness:
         self._findings.looked("L4")
         uid, size = gang.uid, gang.limits.size
         incidents = max(self._facts.faults, self._raises[uid])
-        allowed = PER_POD * self._replaced[uid] + PER_FAULT * incidents + size + PER_START
+        start = size + gang.limits.spares + PER_START
+        allowed = PER_POD * self._replaced[uid] + PER_FAULT * incidents + start
         if self._writes[uid] > allowed:
             self._findings.broken(
                 "L4",

@@ -53,8 +53,24 @@ def owner(pod: Object | None) -> str:
     return ""
 
 
+def is_spare(pod: Object | None) -> bool:
+    """Whether it only keeps room for a rank."""
+    return label(pod, "role") == "spare"
+
+
+def node_of(pod: Object | None) -> str:
+    return text(table((pod or {}).get("spec")).get("nodeName"))
+
+
 def phase(pod: Object | None) -> str:
     return text(table((pod or {}).get("status")).get("phase"))
+
+
+def is_ready(spare: Object | None) -> bool:
+    """All its containers run."""
+    containers = rows(table((spare or {}).get("status")).get("containerStatuses"))
+    runs = bool(containers) and all("running" in table(each.get("state")) for each in containers)
+    return runs and phase(spare) == "Running" and not is_deleting(spare)
 
 
 def is_terminal(pod: Object | None) -> bool:
@@ -126,9 +142,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the user asks for: `size` ranks, deadlines in seconds, the share of nodes that may be bad in percent."""
+    """What the user asks for: `size` ranks, so many spares, deadlines in seconds, the share of nodes that may be bad in
+    percent."""
 
     size: int = 0
+    spares: int = 0
     observes: bool = False
     in_place_s: int = IN_PLACE_S
     recreate_s: int = RECREATE_S
@@ -140,6 +158,7 @@ class Limits:
         recovery = table(spec.get("recovery"))
         return Limits(
             size=sum(whole(group.get("size")) for group in rows(spec.get("groups"))),
+            spares=sum(whole(group.get("spares")) for group in rows(spec.get("groups"))),
             observes=recovery.get("mode") == "Observe",
             in_place_s=whole(recovery.get("inPlaceDeadlineSeconds"), IN_PLACE_S),
             recreate_s=whole(recovery.get("recreateDeadlineSeconds"), RECREATE_S),

@@ -12,6 +12,7 @@ from fleetctl.clock import SystemClock
 from fleetctl.controller import executor
 from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import CALLS_AT_ONCE, Executor, NameTaken, PodSettings
+from fleetctl.controller.quarantine import Keeper
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.controller.views import gang_view
 from fleetctl.errors import Retry
@@ -19,6 +20,7 @@ from fleetctl.gang.actions import (
     Action,
     CreateCompanions,
     CreatePods,
+    CreateSpares,
     DeletePods,
     Deletion,
     Notice,
@@ -29,10 +31,11 @@ from fleetctl.gang.actions import (
     Reset,
     WriteStatus,
 )
+from fleetctl.gang.spares import Wanted
 from fleetctl.gang.spec import AttemptRecord, GangSpec, GangStatus, Group
 from fleetctl.gang.state import Promise
 from fleetctl.kube.client import KubeClient
-from fleetctl.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused, Unavailable
+from fleetctl.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound, Refused, Unavailable
 from fleetctl.kube.objects import CONFIG_MAPS, EVENTS, PODS, SERVICES, ObjectMeta, OwnerReference, Pod, Raw
 from fleetctl.rendezvous.server import Rendezvous
 
@@ -63,6 +66,7 @@ class Desk:
             cast(Cache, self),
             SystemClock(),
             PodSettings(agent_image="fleetctl:1", rendezvous="controller:8443", server_name="controller"),
+            cast(Keeper, self),
             identity="me",
             bundle=lambda: "CERTIFICATES",
             leading=self.leads,
@@ -332,3 +336,41 @@ async def test_others_have_a_turn_while_many_are_told(monkeypatch: pytest.Monkey
         turns.append(len(told))
         await asyncio.sleep(0)
     assert (turns, told) == ([0, 2, 4], ["a", "b", "c", "d", "e"])
+
+
+# Spares
+
+
+async def test_a_rank_goes_where_a_spare_made_room() -> None:
+    desk = Desk()
+    await desk.does(CreatePods(GANG.slots[:2], 3, (), {1: "n9"}))
+    assert "nodeName" not in desk.bodies["llm-worker-0"]["spec"]
+    assert desk.bodies["llm-worker-1"]["spec"]["nodeName"] == "n9"
+
+
+@in_virtual_time
+async def test_what_keeps_spares_from_being_made_does_not_hold_up_the_gang(caplog: pytest.LogCaptureFixture) -> None:
+    desk, group = Desk(), SPEC.groups[0]
+    desk.errors = {"llm-worker-spare-1": Forbidden("POST", "exceeded quota", status=403)}
+    desk.there = {"llm-worker-spare-2": "g"}
+    await desk.does(CreateSpares(tuple(Wanted(group, index) for index in range(3))), Reset(("a",), 3))
+    await settle()
+    assert ("reset", "a", 3) in desk.calls
+    assert [call for call in desk.calls if call[0] == "cache has"] == [("cache has", "llm-worker-spare-0", "created")]
+    assert "exceeded quota" in caplog.text
+
+
+# How fast
+
+
+@in_virtual_time
+async def test_how_long_it_takes_to_reset_all_after_a_target_was_raised_is_counted_once() -> None:
+    desk = Desk()
+    await desk.does(Reset(("a",), 4))
+    assert sum(desk.executor.signals.counts) == 0
+    await desk.does(WriteStatus(STATUS))
+    await asyncio.sleep(0.2)
+    await desk.does(Reset(("a",), 4))
+    await desk.does(Reset(("a",), 4))
+    assert sum(desk.executor.signals.counts) == 1
+    assert desk.executor.signals.longest_s == pytest.approx(0.2, abs=0.01)

@@ -10,7 +10,7 @@ from fleetctl.controller import views
 from fleetctl.controller.views import node_view, pod_view
 from fleetctl.gang.identity import Gang
 from fleetctl.gang.spec import GangSpec, Group
-from fleetctl.gang.state import Container, Ended, Life, Strike
+from fleetctl.gang.state import Container, Ended, Life, Spare, Strike
 from fleetctl.gang.state import Node as NodeView
 from fleetctl.kube.objects import Node, Pod
 
@@ -318,3 +318,61 @@ async def test_others_have_a_turn_among_many_members_that_are_new(monkeypatch: p
     assert await look() == [0]  # nothing is new
     lives |= {uid: Life(uid=uid, life_id="y", started_at=1) for uid in ("u1", "u3")}
     assert await look() == [0, 4]
+
+
+# Spares
+
+
+def placeholder(name: str = "llm-worker-spare-0", *, state: dict[str, Any] | None = None, **more: Any) -> Pod:
+    labels = {"fleetctl.dev/gang": "llm", "fleetctl.dev/group": "worker", "fleetctl.dev/role": "spare"}
+    owner = {"uid": "g", "kind": "Gang", "name": "llm", "apiVersion": "fleetctl.dev/v1alpha1"}
+    containers = [{"name": n, "state": state or {"running": {}}} for n in ("trainer", "fleetctl-hold")]
+    return msgspec.convert(
+        {
+            "metadata": {
+                "name": name, "uid": name, "resourceVersion": "5", "labels": labels, "ownerReferences": [owner],
+            },
+            "spec": {"nodeName": "n1"},
+            "status": {"phase": "Running", "containerStatuses": containers, **more},
+        },
+        Pod,
+    )  # fmt: skip
+
+
+def spares_among(*pods: Pod) -> tuple[Spare, ...]:
+    gang = Gang(namespace="default", name="llm", uid="g", spec=GangSpec(groups=[]))
+    return views.spares(gang, {pod.metadata.name: pod for pod in pods}, lambda name: NodeView(name=name))
+
+
+def test_spares_are_told_by_their_role() -> None:
+    rank = msgspec.convert(RESTARTING, Pod)
+    assert spares_among(rank, placeholder("b"), placeholder("a")) == (
+        Spare(name="a", uid="a", version="5", group="worker", ready=True, on=NodeView(name="n1")),
+        Spare(name="b", uid="b", version="5", group="worker", ready=True, on=NodeView(name="n1")),
+    )
+
+
+def test_a_spare_of_an_earlier_gang_is_not_ours() -> None:
+    other = placeholder()
+    owner = msgspec.structs.replace(other.metadata.owner_references[0], uid="before")
+    meta = msgspec.structs.replace(other.metadata, owner_references=(owner,))
+    assert not spares_among(msgspec.structs.replace(other, metadata=meta))
+
+
+@pytest.mark.parametrize(
+    ("pod", "told"),
+    [
+        (placeholder(state={"waiting": {"reason": "ErrImagePull"}}), {"ready": False}),
+        (placeholder(containerStatuses=[]), {"ready": False}),
+        (placeholder(phase="Failed"), {"over": True}),
+    ],
+)
+def test_how_a_spare_is(pod: Pod, told: dict[str, bool]) -> None:
+    [spare] = spares_among(pod)
+    assert {name: getattr(spare, name) for name in told} == told
+
+
+def test_the_labels_that_a_gang_names_are_domains_too() -> None:
+    node = msgspec.convert({"metadata": {"name": "n", "labels": {"example.com/pod": "7"}}}, Node)
+    assert node_view("n", node).domains == ()
+    assert node_view("n", node, labels_of_domains=("example.com/pod",)).domains == ("example.com/pod=7",)

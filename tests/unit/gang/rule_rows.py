@@ -163,6 +163,30 @@ ROWS: dict[str, Row] = {
         gathering(),
         {1: 9999, 2: 9999, 3: 9999},
     ),
+    "slow, and a spare is ready": Row(
+        pod_state.slower_than_a_spare,
+        [member(pod=FRESH, heard=False)],
+        ("slower-than-a-spare", "the new pod of rank 1 did not come up on node n1 within 60 s, and a spare is ready"),
+        gathering(spared=frozenset({"workers"})),
+        {1: 60},
+    ),
+    "a spare of others is ready": Row(
+        pod_state.slower_than_a_spare,
+        [member(pod=FRESH, heard=False)],
+        None,
+        gathering(spared=frozenset({"eval"})),
+        {1: 60},
+    ),
+    "not slow yet": Row(
+        pod_state.slower_than_a_spare,
+        [member(pod=FRESH, heard=False)],
+        None,
+        gathering(spared=frozenset({"workers"})),
+        {1: 59},
+    ),
+    "slow in place, and a spare is ready": Row(
+        pod_state.slower_than_a_spare, [member()], None, gathering(spared=frozenset({"workers"})), {1: 60}
+    ),
     "lost track of": Row(
         pod_state.lost_track_of,
         [member(container={"running": False}, heard=False)],

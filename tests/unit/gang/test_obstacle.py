@@ -16,10 +16,17 @@ SILENT = Node(name="n1", ready="Unknown", silent=True)
 
 
 def waiting(
-    pod: Pod | None, for_s: float = 1000.0, *, rank: int = 0, node: Node | None = None, life: Life | None = None
+    pod: Pod | None,
+    for_s: float = 1000.0,
+    *,
+    rank: int = 0,
+    node: Node | None = None,
+    life: Life | None = None,
+    out_of_spares: bool = False,
+    quiet_s: float = 1000.0,
 ) -> Waiting:
     who = Member(rank=rank, pod_name=f"p-{rank}", trainer="trainer", pod=pod, node=node, life=life)
-    return Waiting(who, for_s, COORDINATOR)
+    return Waiting(who, for_s, COORDINATOR, out_of_spares, quiet_s)
 
 
 def told(pod: Pod | None, for_s: float = 1000.0, **seen: Any) -> list[str]:
@@ -110,10 +117,19 @@ def test_a_container_that_does_not_start() -> None:
     assert told(replace(fails, phase="Failed"), 30) == []
 
 
+def test_no_room_and_no_spare() -> None:
+    [sentence] = told(UNBOUND, out_of_spares=True)
+    assert sentence == (
+        "no node has room for the pod, and no spare is ready (kubectl describe pod says why); it goes on when one has"
+    )
+
+
 def test_a_node_that_is_not_heard_and_not_proven_dead() -> None:
     unheard = "nothing is heard from node n1, which is not proven dead"
     assert told(BOUND, 30, node=SILENT) == [unheard]
     assert told(BOUND, 29.9, node=SILENT) == []  # its containers may take their time to stop
+    assert told(BOUND, 30, node=SILENT, quiet_s=10) == [unheard]
+    assert told(BOUND, 30, node=SILENT, quiet_s=9.9) == []  # its agents may be about to say hello for the first time
     assert told(BOUND, 30, node=replace(SILENT, silent=False)) == []
     assert told(BOUND, 30, node=replace(SILENT, still_s=15.0)) == [unheard]  # seconds that pass are not news
 

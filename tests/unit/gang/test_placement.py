@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetctl.gang.placement import Placement, assign
+from fleetctl.gang.spec import PlacementSpec
 from fleetctl.gang.state import Node
-from fleetctl.gang.topology import CLUSTER, Domain, PlacementSpec, depth_of, domain_of, tree_of
+from fleetctl.gang.topology import CLUSTER, Domain, depth_of, domain_of, tree_of
 
 
 def node(name: str) -> Node:

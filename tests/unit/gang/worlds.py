@@ -4,8 +4,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fleetctl.gang import attempt
-from fleetctl.gang.actions import Action, CreatePods, DeletePods, Ping, Plan, Prove, Release, Reset, WriteStatus
+from fleetctl.gang import attempt, spare_pods
+from fleetctl.gang.actions import (
+    Action,
+    CreatePods,
+    CreateSpares,
+    DeletePods,
+    Ping,
+    Plan,
+    Prove,
+    Release,
+    Reset,
+    WriteStatus,
+)
 from fleetctl.gang.breaker import HEED_S
 from fleetctl.gang.identity import Gang
 from fleetctl.gang.plan import plan
@@ -21,7 +32,7 @@ from fleetctl.gang.spec import (
     Recovery,
     UserRule,
 )
-from fleetctl.gang.state import Container, Ended, Life, Member, Node, Pod, Promise, Steps, Zombie
+from fleetctl.gang.state import Container, Ended, Life, Member, Node, Pod, Promise, Spare, Steps, Zombie
 
 TEMPLATE: dict[str, Any] = {"spec": {"containers": [{"name": "trainer", "image": "trainer:1"}]}}
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
@@ -33,6 +44,7 @@ def a_gang(
     budget: ApplicationBudget | None = None,
     fatal: tuple[int, ...] = (),
     node_budget: NodeBudget | None = None,
+    spares: int = 0,
     **policy: Any,
 ) -> Gang:
     recovery = Recovery(
@@ -43,7 +55,7 @@ def a_gang(
         rules=[UserRule(match=Match(exit_codes=list(fatal)), action="FailGang")] if fatal else [],
         **policy,
     )
-    spec = GangSpec(groups=[Group(name="worker", size=ranks, template=template)], recovery=recovery)
+    spec = GangSpec(groups=[Group(name="worker", size=ranks, template=template, spares=spares)], recovery=recovery)
     return Gang(namespace="default", name="llm", uid="gang-uid", spec=spec)
 
 
@@ -71,6 +83,7 @@ class World:
     zombies: list[Zombie] = field(default_factory=list)
     refused: str = ""
     steps: dict[int, Steps] = field(default_factory=dict)
+    spares: list[Spare] = field(default_factory=list)
     terminates: bool = True
     """Whether a pod that is deleted with a grace goes at once."""
 
@@ -86,6 +99,7 @@ class World:
             generation=1,
             status=self.status,
             members=tuple(replace(m, node=self.node_of(m)) for m in self.members),
+            spares=tuple(replace(s, on=self.nodes[s.on.name] if s.on else None) for s in self.spares),
             monotonic=self.clock(),
             zombies=tuple(self.zombies),
             refused=self.refused,
@@ -106,11 +120,15 @@ class World:
         match action:
             case WriteStatus(status):
                 self.status = status
-            case CreatePods(slots, number, avoid):
+            case CreatePods(slots, number, avoid, onto):
                 for slot in slots:
-                    self.create(slot.rank, number, avoid)
+                    self.create(slot.rank, number, avoid, onto.get(slot.rank, ""))
+            case CreateSpares(wanted):
+                for spare in wanted:
+                    self.create_spare(spare.group, spare.index)
             case DeletePods(pods):
                 for deletion in pods:
+                    self.spares = [spare for spare in self.spares if spare.uid != deletion.uid]
                     self.delete(deletion.uid, deletion.grace_s)
             case Prove(uids, coordinator_uid):
                 for member in self._members(uids):
@@ -146,12 +164,24 @@ class World:
                 self.now += timedelta(seconds=1)  # the next ones come a second later
         raise AssertionError(f"still busy after {steps_max} steps: {decided}")
 
-    def create(self, rank: int, attempt: int, avoid: tuple[str, ...] = ()) -> None:
+    def create_spare(self, group: Group, index: int) -> None:
+        """On a node of its own, where it is ready at once."""
+        name = spare_pods.name(self.gang, group, index)
+        assert name not in {spare.name for spare in self.spares}
+        self.pods += 1
+        node = self.nodes.setdefault(f"spare-{self.pods}", Node(name=f"spare-{self.pods}"))
+        self.spares.append(
+            Spare(name=name, uid=f"spare-{self.pods}", version="1", group=group.name, ready=True, on=node)
+        )
+
+    def create(self, rank: int, attempt: int, avoid: tuple[str, ...] = (), onto: str = "") -> None:
         if self.members[rank].pod:
             return
         self.pods += 1
         uid = f"uid-{rank}" if self.pods <= len(self.members) else f"uid-{rank}-{self.pods}"
-        node = next(name for n in range(rank // 2, 1000) if (name := f"node-{n}") not in avoid)
+        node = onto or next(name for n in range(rank // 2, 1000) if (name := f"node-{n}") not in avoid)
+        assert node not in avoid, "a node to avoid"
+        assert all(spare.on is None or spare.on.name != node for spare in self.spares), "the room is still taken"
         self.nodes.setdefault(node, Node(name=node))
         pod = Pod(name=self.members[rank].pod_name, uid=uid, version="1", attempt=attempt, phase="Running", node=node)
         self.members[rank] = replace(self.members[rank], pod=pod, life=None)

@@ -35,6 +35,8 @@ class Telling:
         self.gang: Object = {}
         self.pods: dict[int, Object] = {}
         self.pods_of: dict[int, int] = {}
+        self.spares: dict[str, Object] = {}
+        self.cluster: dict[str, Object] = {}
         self.attempt = 0
 
     def tell(self, event: Event) -> None:
@@ -106,12 +108,42 @@ class Telling:
     def released(self, attempt: int) -> Self:
         return self.status(released=attempt, replacing=[])
 
-    def pod_created(self, *ranks: int) -> Self:
+    def pod_created(self, *ranks: int, on: str = "") -> Self:
+        """`on`: a node that the controller has chosen."""
         for rank in ranks:
             number = self.pods_of[rank] = self.pods_of.get(rank, 0) + 1
             uid = f"pod-{rank}" + (f".{number}" if number > 1 else "")
             meta = {"name": f"llm-{rank}", "uid": uid, "labels": {"fleetctl.dev/rank": str(rank)}}
-            self.pods[rank] = self.wrote("pods", None, {"metadata": meta, "spec": {}})
+            self.pods[rank] = self.wrote("pods", None, {"metadata": meta, "spec": {"nodeName": on} if on else {}})
+        return self
+
+    def spare_created(self, *names: str, on: str = "") -> Self:
+        for name in names:
+            meta = {"name": name, "uid": f"{name}.{self.version}", "labels": {"fleetctl.dev/role": "spare"}}
+            self.spares[name] = self.wrote("pods", None, {"metadata": meta, "spec": {"nodeName": on} if on else {}})
+        return self
+
+    def spare_is(self, name: str, phase: str, *states: str, reason: str = "") -> Self:
+        """Its containers are in these states: running, waiting, terminated."""
+        told = {"containerStatuses": [{"state": {state: {}}} for state in states]}
+        spare = self.spares[name]
+        status = {"phase": phase, **told, **({"reason": reason} if reason else {})}
+        self.spares[name] = self.wrote("pods", spare, {**spare, "status": status}, by="kubelet/n")
+        return self
+
+    def spare_gone(self, *names: str, by: str = CONTROLLER) -> Self:
+        """At once: its end is written down before it goes."""
+        for name in names:
+            spare = self.spares.pop(name)
+            marked = {**spare, "metadata": {**spare["metadata"], "deletionTimestamp": "t"}}
+            self.wrote("pods", self.wrote("pods", spare, marked, by=by), None, by=by)
+        return self
+
+    def quarantined(self, node: str, *, lifted: bool = False, by: str = CONTROLLER) -> Self:
+        labels = {} if lifted else {"fleetctl.dev/quarantine": "true"}
+        before = self.cluster.get(node) or {"metadata": {"name": node}, "spec": {}}
+        after = {**before, "metadata": {"name": node, "labels": labels}}
+        self.cluster[node] = self.wrote("nodes", before, after, by=by)
         return self
 
     def pod_changed(self, rank: int, *, by: str, **parts: Object) -> Self:

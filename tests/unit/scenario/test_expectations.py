@@ -259,3 +259,38 @@ def test_a_gang_that_was_never_accepted_says_why() -> None:
     run = Run("running: {}").created().status(conditions={"Accepted": ""})
     run.status(conditions={"Accepted": ""})
     assert "at the end target was 0, released 0, no trainer ran, not accepted" in run.unmet()[0]
+
+
+# Nodes and spares at the end
+
+
+def test_which_nodes_are_quarantined_at_the_end() -> None:
+    def run(*numbers: int, wanted: str = '"1,2"') -> list[str]:
+        told = Run("running: {}", f"quarantined: {{nodes: {wanted}}}").runs()
+        for number in numbers:
+            told.quarantined(f"node-{number}")
+        return told.unmet()
+
+    assert run(1, 2) == []
+    assert run(2) == ["expected in quarantine at the end: node-1, node-2; it was: node-2"]
+    assert run(wanted="none") == []
+    assert run(2, wanted="none") == ["expected in quarantine at the end: none; it was: node-2"]
+
+
+def test_a_node_that_was_let_out_or_is_gone_is_quarantined_no_longer() -> None:
+    run = Run("running: {}", "quarantined: {nodes: none}").runs().quarantined("node-1").quarantined("node-2")
+    run.quarantined("node-1", lifted=True)
+    run.wrote("nodes", run.cluster["node-2"], None)
+    assert run.unmet() == []
+
+
+def test_how_many_spares_are_ready_at_the_end() -> None:
+    run = Run("running: {}", "spares: {ready: 2}").runs().spare_created("a", "b", "c", "d")
+    for name in ("a", "b", "c"):
+        run.spare_is(name, "Running", "running", "running")
+    run.spare_is("d", "Running", "running", "waiting")
+    assert run.unmet() == ["expected 2 spares ready at the end; it was 3"]
+    run.spare_gone("a")
+    assert run.unmet() == []
+    run.spare_is("b", "Pending", "running", "running")
+    assert run.unmet() == ["expected 2 spares ready at the end; it was 1"]

@@ -37,6 +37,7 @@ def test_a_run_without_a_recovery_has_nothing_to_measure_but_what_it_cost(tellin
         "signal_s",
         "barrier_s",
         "recover_s",
+        "writes_per_lost_rank",
     }
     assert (figures["attempts"], figures["pods_created"], figures["wasted_rank_s"]) == (1, 4, 0.0)
     assert figures["virtual_s"] == 13.0
@@ -108,6 +109,37 @@ def test_pods_are_counted_once_however_they_go(telling: Telling) -> None:
     figures = figures_of(telling)
     assert (figures["pods_created"], figures["pods_deleted"], figures["pods_recreated"]) == (6, 2, 2)
     assert figures["bindings"] == 2
+
+
+def test_who_takes_a_spare_is_counted_and_bound_by_nobody(telling: Telling) -> None:
+    telling.runs().spare_created("s-0", "s-1").later(5).raised(2)
+    telling.pod_gone(0, 1, by="controller/controller-0_1").spare_gone("s-0")
+    telling.pod_created(0, on="node-9").pod_created(1).bound(1, to="node-8").released(2)
+    figures = figures_of(telling)
+    assert (figures["spares_taken"], figures["bindings_after_start"], figures["pods_created"]) == (1, 1, 6)
+
+
+def test_bindings_before_the_first_release_are_part_of_the_start(telling: Telling) -> None:
+    telling.created().raised(1, scope="Start").pod_created(0, 1).bound(0, to="node-0").released(1)
+    telling.bound(1, to="node-0")
+    assert (figures_of(telling)["bindings"], figures_of(telling)["bindings_after_start"]) == (2, 1)
+
+
+def test_a_lost_rank_costs_the_requests_since_the_first_release_but_for_events_and_new_spares(telling: Telling) -> None:
+    telling.runs().spare_created("s-0", "s-1").later(5)
+    assert figures_of(telling)["writes_per_lost_rank"] is None
+    telling.raised(2).event("a note").quarantined("node-0").pod_deleted(0).pod_gone(0).spare_gone("s-0")
+    telling.pod_created(0, on="node-9").released(2).spare_created("s-0")
+    assert figures_of(telling)["writes_per_lost_rank"] == 7.0  # of an object deleted at once two things are told
+    telling.pod_gone(1, by="somebody").pod_created(1)
+    assert figures_of(telling)["writes_per_lost_rank"] == 4.0
+
+
+def test_a_node_counts_each_time_it_is_quarantined(telling: Telling) -> None:
+    telling.nodes(1).runs().quarantined("node-0").quarantined("node-0").quarantined("node-1")
+    assert figures_of(telling)["nodes_quarantined"] == 2
+    telling.quarantined("node-0", lifted=True).quarantined("node-0")
+    assert figures_of(telling)["nodes_quarantined"] == 3
 
 
 def test_a_gang_that_is_created_again_has_had_no_pods(telling: Telling) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sim.smallworld import GANG, NS, SmallWorld, gang_body, of
+from sim.smallworld import GANG, NS, SmallWorld, gang_body, of, spare_body
 
 from fleetctl.controller.views import pod_view
 from fleetctl.gang.state import Steps
@@ -306,6 +306,74 @@ async def image_pull_fails(stage: Stage) -> None:
 
 
 @case
+async def image_pull_slow(stage: Stage) -> None:
+    world = stage.world
+    world.images["node-2"] = {"trainer:sim", "agent:sim"}
+    await stage.begins(f.ImagePullSlow(takes=40.0), nodes=(2, 3), lasts=10.0)
+    for node in ("node-2", "node-3"):
+        world.api.create("somebody", "pods", spare_body(f"on-{node}", node))
+    await stage.is_over()
+    await asyncio.sleep(20.0)
+    runs = {name: world.api.get("pods", NS, f"on-{name}")["status"]["phase"] for name in ("node-2", "node-3")}  # type: ignore[index]
+    assert runs == {"node-2": "Running", "node-3": "Pending"}
+    await asyncio.sleep(15.0)
+    assert world.api.get("pods", NS, "on-node-3")["status"]["phase"] == "Running"  # type: ignore[index]
+    assert world.images["node-3"] == {"trainer:sim", "agent:sim"}
+
+
+@case
+async def pods_start_slowly(stage: Stage) -> None:
+    world = stage.world
+    world.images["node-2"] = {"trainer:sim", "agent:sim"}
+    await stage.begins(f.PodsStartSlowly(takes=40.0), nodes=(2,), lasts=1.0)
+    world.api.create("somebody", "pods", spare_body("slow", "node-2"))
+    await asyncio.sleep(0.5)
+    world.api.create("somebody", "pods", spare_body("deleted", "node-2"))
+    await asyncio.sleep(39.0)
+    assert world.api.get("pods", NS, "slow")["status"]["phase"] == "Pending"  # type: ignore[index]
+    world.api.delete("somebody", "pods", NS, "deleted")
+    await asyncio.sleep(2.5)
+    assert world.api.get("pods", NS, "slow")["status"]["phase"] == "Running"  # type: ignore[index]
+    assert world.api.get("pods", NS, "deleted") is None  # it does not wait for what it will not need
+
+
+@case
+async def node_rejects_pods(stage: Stage) -> None:
+    world = stage.world
+    await stage.begins(f.NodeRejectsPods(reason="UnexpectedAdmissionError"), nodes=(2,), lasts=20.0)
+    world.api.create("somebody", "pods", spare_body(node="node-2"))
+    await asyncio.sleep(2.0)
+    told = world.api.get("pods", NS, "spare")["status"]  # type: ignore[index]
+    assert (told["phase"], told["reason"]) == ("Failed", "UnexpectedAdmissionError")
+    assert "containerStatuses" not in told
+    await stage.is_over()
+    await asyncio.sleep(2.0)
+    assert world.api.get("pods", NS, "spare")["status"] == told  # type: ignore[index]
+    world.api.create("somebody", "pods", spare_body("another", "node-2"))
+    await asyncio.sleep(2.0)
+    assert world.api.get("pods", NS, "another")["status"]["phase"] == "Running"  # type: ignore[index]
+
+
+@case
+async def spares_crash(stage: Stage) -> None:
+    world = stage.world
+    for number in (2, 3):
+        world.api.create("somebody", "pods", spare_body(f"spare-{number}", f"node-{number}"))
+    await asyncio.sleep(3.0)
+    await stage.begins(f.SparesCrash(), nodes=(2,), lasts=30.0)
+    await asyncio.sleep(5.0)
+    spares = [lambda n=n: world.api.get("pods", NS, f"spare-{n}")["status"] for n in (2, 3)]  # type: ignore[index, misc]
+    assert {of(spares[0](), name) for name in ("trainer", "fleetctl-hold")} == {"waiting CrashLoopBackOff"}
+    assert {of(spares[1](), name) for name in ("trainer", "fleetctl-hold")} == {"running"}
+    await asyncio.sleep(10.0)
+    assert {c["restartCount"] for c in spares[0]()["containerStatuses"]} == {2}
+    await stage.is_over()
+    await asyncio.sleep(20.0)
+    assert {of(spares[0](), name) for name in ("trainer", "fleetctl-hold")} == {"running"}
+    assert spares[0]()["phase"] == "Running"
+
+
+@case
 async def container_never_returns(stage: Stage) -> None:
     world = stage.world
     await stage.begins(f.ContainerNeverReturns(), ranks=(3,), lasts=20.0)
@@ -544,6 +612,23 @@ async def node_deleted(stage: Stage) -> None:
     assert world.api.get("nodes", "", "node-3") is None
     await asyncio.sleep(60.0)
     assert world.api.get("nodes", "", "node-3") is None
+
+
+@case
+async def node_replaced(stage: Stage) -> None:
+    world, before = stage.world, stage.world.pod(2)
+    uid = world.api.get("nodes", "", "node-1")["metadata"]["uid"]  # type: ignore[index]
+    world.taint("node-1", "example.com/bad", "NoSchedule")
+    await stage.begins(f.NodeReplaced(), nodes=(1,))
+    there = world.api.get("nodes", "", "node-1")
+    assert there is not None
+    assert there["metadata"]["uid"] != uid
+    assert there["spec"] == {}
+    assert world.images["node-1"] == set()
+    assert not before.trains
+    await world.until(lambda: world.running() == {0, 1, 2, 3}, 60.0)
+    assert world.pod(2).volume is not before.volume
+    await world.until(lambda: world.lease_of("node-1"), 10.0)
 
 
 @case

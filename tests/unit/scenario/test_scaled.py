@@ -104,6 +104,15 @@ def test_the_simulator_has_two_nodes_more_than_there_are_workers(ranks: int, wor
     assert (world.gang.ranks, world.ranks_per_node, world.nodes) == (ranks, per_node, workers + 2)
 
 
+def test_spares_become_fewer_with_the_ranks_and_have_nodes_of_their_own() -> None:
+    world = "{gang: {ranks: 1024, spares: 130}}\nkind: {ranks: 8, workers: 4}"
+    text = small(world) + "- quarantined: {nodes: none}\n- spares: {ready: 128}\n"
+    big = read(text)
+    here = scaled(big)
+    assert (big.world.nodes, here.world.gang.spares, here.world.nodes) == (128 + 17 + 2, 2, 4 + 1 + 2)
+    assert (here.expect.spares_ready, here.expect.quarantined) == (1, None)
+
+
 def test_nothing_asked_of_new_pods_stays_nothing_and_none_stays_none() -> None:
     without = changed('- new_pods: {ranks: "600,768-895"}\n', "")
     assert scaled(read(without)).expect.new_pods is None

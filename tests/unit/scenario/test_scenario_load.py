@@ -42,6 +42,17 @@ def test_what_is_not_said_has_its_default() -> None:
 def test_the_world_makes_room_for_the_ranks_and_two_nodes_to_spare() -> None:
     text = TINY.replace("gang: {ranks: 8}", "gang: {ranks: 17}\n  ranks_per_node: 4")
     assert parse(text, "tiny.yaml").world.nodes == 7
+    spared = text.replace("ranks: 17", "ranks: 17, spares: 5")
+    assert (parse(spared, "tiny.yaml").world.nodes, parse(spared, "tiny.yaml").world.gang.spares) == (9, 5)
+
+
+def test_spares_and_quarantine_are_expected_by_number() -> None:
+    world, expect = parse(TINY, "tiny.yaml").world, parse(TINY, "tiny.yaml").expect
+    assert (world.gang.spares, expect.quarantined, expect.spares_ready) == (0, None, None)
+    more = TINY.rstrip() + '\n- quarantined: {nodes: "0,2"}\n- spares: {ready: 0}\n'
+    asked = parse(more, "tiny.yaml").expect
+    assert (asked.quarantined, asked.spares_ready) == ((0, 2), 0)
+    assert parse(more.replace('"0,2"', "none"), "tiny.yaml").expect.quarantined == ()
 
 
 def test_everything_that_can_be_said_is_typed_and_resolved() -> None:

@@ -137,6 +137,42 @@ def test_replaced_pods_are_followed_until_they_are_bound() -> None:
     ]
 
 
+def test_a_rank_that_takes_a_spare_is_told_with_the_node_and_the_spare_that_is_made_anew() -> None:
+    told = Told(ranks=8).runs().later(7).spare_created("llm-s-0", on="node-9").later(2)
+    told.spare_is("llm-s-0", "Running", "running", "running").later(10).raised(2, "node-1 is dead", new_pods=(2,))
+    told.pod_deleted(2).pod_gone(2).spare_gone("llm-s-0").later(0.1).pod_created(2, on="node-9").later(5).released(2)
+    told.spare_created("llm-s-0", on="node-8").later(1).spare_is("llm-s-0", "Failed", reason="OutOfcpu")
+    assert told.since(4) == [
+        "10.0  llm-s-0 is made",
+        "12.0  llm-s-0 is ready on node-9",
+        "22.0  attempt 2: node-1 is dead",
+        "22.0  attempt 2: new pod for rank 2",
+        "22.0  the pod of rank 2 is deleted",
+        "22.0  llm-s-0 is no longer ready on node-9",
+        "22.1  rank 2 takes the room of a spare on node-9",
+        "27.1  attempt 2 is released: all 8 trainers may run",
+        "27.1  llm-s-0 is made",
+        "28.1  llm-s-0 is Failed on node-8: OutOfcpu",
+    ]
+
+
+def test_many_spares_are_one_line_and_who_put_one_out_is_named() -> None:
+    told = Told(ranks=8).runs().later(7).spare_created(*(f"s-{number}" for number in range(5)), on="node-9")
+    for number in range(5):
+        told.spare_is(f"s-{number}", "Running", "running")
+    told.later(10).spare_gone("s-3", by="scheduler")
+    assert told.since(4) == [
+        "10.0  5 spares (s-0, s-1 …) are made",
+        "10.0  5 spares (s-0, s-1 …) are ready on node-9",
+        "20.0  s-3 is no longer ready on node-9, by scheduler",
+    ]
+
+
+def test_quarantine_and_its_end_are_told() -> None:
+    told = Told(ranks=8).runs().later(7).quarantined("node-3").later(10).quarantined("node-3", lifted=True)
+    assert told.since(4) == ["10.0  node-3 is quarantined", "20.0  node-3 is out of quarantine"]
+
+
 def test_a_pod_that_goes_long_after_it_was_told_to_is_told_again() -> None:
     told = Told(ranks=8).runs().later(7).pod_deleted(2, by="somebody").later(20)
     told.pod_changed(2, by="kubelet/node-1", status={"phase": "Running"}).later(10).pod_gone(2)

@@ -28,6 +28,16 @@ def gang_body(ranks: int = RANKS, **spec: Any) -> Object:
     }
 
 
+def spare_body(name: str = "spare", node: str = "", **spec: Any) -> Object:
+    """As the controller makes it: two containers that wait; on that node, or wherever the scheduler puts it."""
+    labels = {"fleetctl.dev/gang": GANG[1], "fleetctl.dev/role": "spare"}
+    containers = [{"name": "trainer", "image": "trainer:sim"}, {"name": "fleetctl-hold", "image": "agent:sim"}]
+    body = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 1, "containers": containers, **spec}
+    if node:
+        body["nodeName"] = node
+    return {"metadata": {"name": name, "namespace": NS, "labels": labels}, "spec": body}
+
+
 class SmallWorld(World):
     """Ranks 0 and 1 are on node-0, ranks 2 and 3 on node-1; node-2 and node-3 are empty."""
 

@@ -347,6 +347,7 @@ def tell(report: Report, others: Sequence[rivals.Measured]) -> None:
         print(f"  {name:18} {of(name, alone):10.2f} {of(name, ours):8.2f}")
     rows = {
         "slowest signal_ms": max(each.signal_ms for each in alone),
+        "slowest told_ms": max(each.told_ms for each in alone),
         f"dead node of {A_NODE}: writes": node.writes,
         f"dead node of {A_NODE}: bindings": node.bindings,
         "leader killed: all agents with the other, s": report.failover_s,
@@ -369,7 +370,8 @@ def tell(report: Report, others: Sequence[rivals.Measured]) -> None:
     against = next((o.api_cpu_s for o in others if o.rival == "jobset"), float("nan"))
     last = {
         "ranks": f"{report.ranks}",
-        "told_ms": f"{of('signal_ms', alone):.0f}",
+        "signal_ms": f"{of('signal_ms', alone):.0f}",
+        "told_ms": f"{of('told_ms', alone):.0f}",
         "release_s": f"{of('release_s', alone):.2f}",
         "controller_writes": f"{of('writes', ours):.0f}",
         "agent_api_calls": f"{of('agents_api_calls', ours):.0f}",

@@ -9,13 +9,13 @@ import sys
 import time
 from statistics import median
 
-from fleet import Audit, Gang, deploy, kill_node, start_node, until
+from fleet import Audit, deploy, kill_node, start_node, until
 from test_spares import Spared
 
 
-def once(gang: Gang, attempt: int, *, spared: bool) -> tuple[float, int, int]:
+def once(gang: Spared, attempt: int, *, spared: bool) -> tuple[float, int, int]:
     """Seconds until all ranks run again, bindings of the replacement, the controller's writes."""
-    if isinstance(gang, Spared) and spared:
+    if spared:
         until("the spare is ready", gang.spares, 120)
     rank = next(r for r, node in sorted(gang.nodes().items()) if r)  # not the coordinator's: the same each time
     node = gang.nodes()[rank]

@@ -1,5 +1,6 @@
 """What `fleetctl status` prints, line by line."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -24,7 +25,7 @@ from fleetctl.gang.spec import (
     Seconds,
     Spend,
 )
-from fleetctl.gang.state import Container, Member, Pod
+from fleetctl.gang.state import Container, Member, Pod, Spare
 from fleetctl.kube.objects import ObjectMeta
 
 NOW = datetime(2026, 11, 21, 6, 10, tzinfo=UTC)
@@ -74,6 +75,17 @@ def test_a_gang_that_runs() -> None:
         "          (at the barrier after 4.1 s), 2m ago",
         "Budget:   2 of 10 restarts in 24 h, 1 of 3 in a row without progress",
     ]
+
+
+def test_spares_that_could_be_taken_are_counted() -> None:
+    group = Group(name="worker", size=4, template={}, spares=3)
+    seen = gang(running("AllRanksReleased", "4 ranks run attempt 4"))
+    seen = msgspec.structs.replace(seen, spec=GangSpec(groups=[group]))
+    ready = Spare(name="s0", uid="s0", version="1", group="worker", ready=True)
+    spares = (ready, replace(ready, deleting=True), replace(ready, ready=False))
+    ranks = tuple(map(rank, range(4)))
+    assert "Spares:   1/3 ready" in list(as_text(seen, ranks, NOW, spares))
+    assert as_json(seen, ranks, spares)["spares"] == {"wanted": 3, "ready": 1}
 
 
 def test_a_gang_that_recovers_shows_which_ranks_are_where() -> None:

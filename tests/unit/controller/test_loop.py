@@ -17,7 +17,7 @@ from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, NameTaken
 from fleetctl.controller.loop import AGAIN_AFTER_ERROR_S, AGAIN_AFTER_REFUSAL_S, REFUSED_BEFORE_TOLD_S, GangLoop
 from fleetctl.controller.resources import GangObject
-from fleetctl.gang.actions import Notice, Plan
+from fleetctl.gang.actions import Notice, Plan, WriteStatus
 from fleetctl.gang.snapshot import Memory, Snapshot
 from fleetctl.gang.spec import AttemptRecord, GangSpec, GangStatus, Group
 from fleetctl.gang.state import Life, Node, Zombie
@@ -295,3 +295,22 @@ async def test_a_refusal_whose_words_change_is_told_once_and_reaches_the_status(
         await poked(loop, 30)
     assert len(stage.notices) == 1
     assert any("used: pods=0" in refused for _, refused in told)
+
+
+@in_virtual_time
+async def test_once_the_target_is_raised_or_released_the_next_look_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def written(**record: int) -> Plan:
+        return Plan((WriteStatus(GangStatus(attempt=AttemptRecord(writer="me/1", **record))),))
+
+    plans = iter((written(target=2), written(target=1), written(target=1, released=1)))
+    monkeypatch.setattr(module, "plan", lambda *_: next(plans, Plan()))
+    monkeypatch.setattr(module, "DEBOUNCE_S", 0.2)
+    stage = Stage(raising(None))
+    async with stage.running() as loop:
+        await poked(loop, 1.0)
+    raised, told, released, after = stage.acted_at[:4]
+    assert told - raised < 0.01
+    assert released - told >= 0.2  # a status that says no more than before
+    assert after - released < 0.01

@@ -259,3 +259,17 @@ async def test_a_new_leader_takes_no_node_for_gone_or_out_of_service_before_agen
 async def test_a_node_that_our_watch_has_not_shown_yet_is_not_gone() -> None:
     fleet = Fleet(led_for=1000).pod("new", ABSENT, node="new-node")
     assert why_dead(fleet.nodes.view("new-node"), 20) is None
+
+
+@in_virtual_time
+async def test_labels_that_a_gang_names_are_failure_domains_from_then_on() -> None:
+    fleet = Fleet()
+    meta = ObjectMeta(name="n1", resource_version="1", labels={"example.com/pod": "7"})
+    fleet._show(fleet.cache._nodes, Node(metadata=meta))
+    before = fleet.nodes.view("n1")
+    assert before.domains == ()
+    fleet.nodes.are_in(["example.com/pod"])
+    after = fleet.nodes.view("n1")
+    assert after.domains == ("example.com/pod=7",)
+    fleet.nodes.are_in(["example.com/pod", "topology.kubernetes.io/zone"])
+    assert fleet.nodes.view("n1") is after  # that was no news

@@ -89,6 +89,12 @@ def test_a_closed_incident_is_told_whole() -> None:
     ]
 
 
+def test_which_spares_were_taken_is_told() -> None:
+    placed = "rank 417 takes a spare in example.com/rack=r7, where it was"
+    told = lines(a_status(closed(rung="RecreatePod", recreated="417", placed=placed)))
+    assert told[told.index(f"Placed:   {placed}") - 1].startswith("Done:     rank 417 recreated")
+
+
 def test_an_open_incident_says_what_is_done_so_far() -> None:
     status = a_status(closed(), target=8, cause=DEAD, incident=Incident(culprits="3,24"))
     assert lines(status) == [

@@ -51,14 +51,17 @@ simulation: venv  ## every scenario in the simulated cluster, campaigns, crash m
 judgement: venv  ## how often a thousand random incidents, with noise in the evidence, are judged rightly: in a table
 	$(BIN)/python -m tests.judgement --seeds 1..1000
 
-SEEDED := one-rank-segfaults gpu-falls-off-the-bus hardware-evidence-at-the-barrier hardware-evidence-after-the-release \
-  application-xids our-own-xids node-goes-dark zombie-returns switch-reboots switch-dies switch-reboots-and-peers-abort \
-  peers-abort-before-the-switch-is-missed flap-shower silent-hang straggler lemon doomed-job slow-poison \
-  dies-often-after-a-checkpoint one-slow-restart containers-never-return controller-dies-mid-recovery broken-health-check
+SEEDED := segmentation-fault gpu-falls-off-the-bus hardware-evidence-at-the-barrier hardware-evidence-after-the-release \
+  application-xids our-own-xids node-goes-dark-64 zombie-returns-64 switch-reboots switch-dies \
+  switch-reboots-and-peers-abort peers-abort-before-the-switch-is-missed flap-shower silent-hang straggler lemon \
+  bad-spare slow-spare spares-exhausted crash-loop slow-poison dies-often-after-a-checkpoint one-slow-restart \
+  containers-never-return-64 image-pull-cliff two-racks-lose-nodes controller-dies-mid-recovery-64 broken-health-check
+WHOLE := one-rank-segfaults node-goes-dark zombie-returns doomed-job containers-never-return controller-dies-mid-recovery
 
-scenario-seeds: venv  ## the twenty scenarios (README), 200 seeds of each and 50 that were held out: a day on two cores
+scenario-seeds: venv  ## the twenty scenarios (README), 200 seeds of each and 50 that were held out, and 20 at 1,024 ranks: hours
 	$(BIN)/fleetctl replay $(SEEDED:%=scenarios/%.yaml) --seeds 1..200
 	$(BIN)/fleetctl replay $(SEEDED:%=scenarios/%.yaml) --seeds 5001..5050
+	$(BIN)/fleetctl replay $(WHOLE:%=scenarios/%.yaml) --seeds 1..20
 
 campaign: venv  ## a hundred thousand random worlds: a night on two cores; may be stopped, and goes on where it was
 	mkdir -p build

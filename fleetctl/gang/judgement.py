@@ -12,6 +12,7 @@ from fleetctl.gang import breaker, incident, outcome, spares
 from fleetctl.gang.diagnose import diagnose, likeliest_first
 from fleetctl.gang.diagnose.case import Circumstances
 from fleetctl.gang.diagnose.node_state import cut_off, silent_domain
+from fleetctl.gang.diagnose.pod_state import is_well
 from fleetctl.gang.snapshot import Aspect, Memory, Snapshot
 from fleetctl.gang.state import Promise, Verdict
 
@@ -42,6 +43,7 @@ def judge(s: Snapshot, memory: Memory) -> Judgement:
         silent=_silent(s, memory),
         unheard=s.monotonic if silent else memory.unheard,
         quiet={name: memory.quiet.get(name, s.monotonic) for name in sorted(silent)},
+        well={name: memory.well.get(name, s.monotonic) for name in _well(s)},
         released=memory.released if memory.released[0] == released else (released, s.monotonic),
     )
     policy, latch = s.gang.spec.recovery, s.status.breaker
@@ -81,6 +83,7 @@ def _diagnosed(
         silent_domain=memory.silent[0],
         heard_s=s.monotonic - memory.unheard,
         spared=_spared(s),
+        well_s={name: s.monotonic - since for name, since in memory.well.items()},
     )
     missing = {m.rank: memory.waited_s(m.rank, s.monotonic) for m in s.members if not m.at_barrier}
     verdicts, condemned = diagnose(s.members, circumstances, missing), _condemned(s)
@@ -152,6 +155,12 @@ def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
         before = memory.waiting.get(member.rank)
         out[member.rank] = before if before and before[0] == key else (key, s.monotonic)
     return out
+
+
+def _well(s: Snapshot) -> list[str]:
+    """The nodes that pods without a node must avoid, and need not any more."""
+    avoided = {node.name: node for m in s.members for node in m.avoided}
+    return sorted(name for name, node in avoided.items() if is_well(node, s.now.timestamp()))
 
 
 def _silent(s: Snapshot, memory: Memory) -> tuple[str, float]:

@@ -65,7 +65,8 @@ class Memory:
     ended. `called`: what counts against the breaker. `asked`: when each accused node was last asked to be
     quarantined. `ran`: how the attempt that runs does. `silent`: the
     failure domain of which nothing was heard last, and when. `unheard`: when nothing was heard of some node last;
-    `quiet`: of which nodes nothing is heard now, and since when.
+    `quiet`: of which nodes nothing is heard now, and since when. `well`: of those that waiting pods must avoid, which
+    are well again, and since when.
     `released`: the attempt that was released last, and since when we know. `left`: the nodes that ranks were on when
     their pods were given up in this recovery. `taken`: the spares whose room they take. `refilled`: when spares were
     made last.
@@ -84,6 +85,7 @@ class Memory:
     silent: tuple[str, float] = ("", 0.0)
     unheard: float = -inf
     quiet: Mapping[str, float] = field(default_factory=dict)
+    well: Mapping[str, float] = field(default_factory=dict)
     released: tuple[int, float] = (0, 0.0)
     left: Mapping[int, Node] = field(default_factory=dict)
     taken: spares.Taken = spares.NONE_TAKEN

@@ -27,7 +27,8 @@ class Circumstances:
     an earlier attempt. `now` is Unix time, `monotonic` what `Steps.at` is of. `distrusted`: the breaker is open, so
     nobody's word about a node that is alive is taken; nor is it, yet, about those that are `unheeded`.
     `silent_domain`: a failure domain of which nothing is heard, or was a moment ago. `heard_s`: for how long all nodes
-    have been heard. `spared`: the groups of which a spare is ready.
+    have been heard. `spared`: the groups of which a spare is ready. `well_s`: for how long nodes that waiting pods
+    must avoid have been well again.
     """
 
     released: Promise
@@ -46,6 +47,7 @@ class Circumstances:
     silent_domain: str = ""
     heard_s: Seconds = inf
     spared: frozenset[str] = frozenset()
+    well_s: Mapping[str, Seconds] = field(default_factory=dict)
 
     @property
     def gathering(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Literal
 from fleetctl.gang.diagnose.case import Case, Rule, Whole
 from fleetctl.gang.diagnose.node_state import is_suspect
 from fleetctl.gang.diagnose.strikes import is_lemon
-from fleetctl.gang.state import Member, Pod, Seconds, Verdict
+from fleetctl.gang.state import Member, Node, Pod, Seconds, Verdict
 
 DISRUPTIONS = {
     "EvictionByEvictionAPI": "was evicted (a drain?)",
@@ -59,6 +59,8 @@ CREATING = "ContainerCreating"
 """Volumes, network, a large image: takes as long as it takes."""
 RACE_S = 60.0
 """A spare has the images and comes up in seconds: a new pod that takes so long is given up for one."""
+SCHEDULED_S = 10.0
+"""So long the scheduler has to find room for pods, once machines are well again."""
 MANY = 3
 """The same on so many nodes is nobody's machine."""
 
@@ -188,13 +190,17 @@ def lost_track_of(case: Case) -> Verdict | None:
     return _recreate(case, "Unknown", "lost-track", f"{because} for {case.gang.in_place_deadline_s:.0f} s")
 
 
+def is_well(node: Node, now: Seconds) -> bool:
+    """Whether there is no reason, any more, to keep pods off a node."""
+    return not (is_suspect(node) or is_lemon(node, now))
+
+
 def kept_away(case: Case) -> Verdict | None:
     """The pod finds no room, and must not go to a node that has become well again: it would be Held for ever."""
     member, pod = case.member, case.member.pod
     if not case.gang.gathering or pod is None or pod.deleting or not pod.unschedulable:
         return None
-    now = case.gang.now
-    well = [node.name for node in member.avoided if not (is_suspect(node) or is_lemon(node, now))]
+    well = [node.name for node in member.avoided if case.gang.well_s.get(node.name, 0.0) >= SCHEDULED_S]
     if not well or case.missing_s < case.gang.in_place_deadline_s:
         return None
     names = ", ".join(well[:8]) + (", …" if len(well) > 8 else "")

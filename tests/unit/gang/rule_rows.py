@@ -200,14 +200,21 @@ ROWS: dict[str, Row] = {
         pod_state.kept_away,
         [member(pod=UNBOUND, heard=False, avoided=(Node(name="n9"),))],
         ("kept-away", "no node has room for the pod of rank 1, which may not go to n9, well again by now"),
-        gathering(),
+        gathering(well_s={"n9": 10}),
         {1: 120},
     ),
-    "kept away from a lemon": Row(
+    "kept away, and the scheduler has not looked yet": Row(
         pod_state.kept_away,
-        [member(pod=UNBOUND, heard=False, avoided=(struck("hang", "fatal-signal", "lemon"),))],
+        [member(pod=UNBOUND, heard=False, avoided=(Node(name="n9"),))],
         None,
-        gathering(),
+        gathering(well_s={"n9": 9.9}),
+        {1: 120},
+    ),
+    "kept away from a machine that is not well": Row(
+        pod_state.kept_away,
+        [member(pod=UNBOUND, heard=False, avoided=(Node(name="n9"),))],
+        None,
+        gathering(well_s={"n8": 10}),
         {1: 120},
     ),
     "failed for good": Row(

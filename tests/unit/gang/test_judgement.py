@@ -1,12 +1,14 @@
 """What counts of what is diagnosed: what the record has condemned stays condemned until its pod is gone."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
 from worlds import World, a_gang, running_gang
 
+from fleetctl.gang.judgement import judge
 from fleetctl.gang.spec import Match, UserRule
-from fleetctl.gang.state import Strike
+from fleetctl.gang.state import Node, Strike
 
 
 def struck(world: World, name: str) -> None:
@@ -117,3 +119,19 @@ def test_a_pod_made_for_this_target_is_not_condemned_with_the_others() -> None:
     world.new_life(1)
     world.run()
     assert world.deleted == []
+
+
+def test_how_long_an_avoided_node_is_well_begins_anew_when_it_is_not() -> None:
+    world = running_gang(2)
+
+    def remembered(at: float, ready: str) -> Mapping[str, float]:
+        snapshot = world.snapshot()
+        waits = replace(snapshot.members[1], avoided=(Node(name="n8", ready=ready), Node(name="n9", silent=True)))
+        snapshot = replace(snapshot, members=(snapshot.members[0], waits), monotonic=at)
+        world.memory = judge(snapshot, world.memory).memory
+        return world.memory.well
+
+    assert remembered(100, "True") == {"n8": 100}
+    assert remembered(107, "True") == {"n8": 100}
+    assert remembered(108, "Unknown") == {}
+    assert remembered(109, "True") == {"n8": 109}

@@ -5,7 +5,8 @@ another rack than to a suspect one, rather to a suspect one than further away. W
 together is a flow of least cost. It runs along the tree of domains, out of the narrow ones into the wide ones and down
 again, and so has some hundred edges where one from each rank to each spare would be ten thousands.
 
-Knows nothing of pods, nor of when a spare may be taken. The first placement of a gang is the scheduler's.
+Knows nothing of pods, nor of when a spare may be taken. The first placement of a gang is the scheduler's, who is told
+by the pods' affinity what they wish (pods.py).
 """
 
 from collections import Counter, defaultdict

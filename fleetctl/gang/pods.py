@@ -8,10 +8,11 @@ The order in a pod is the protocol (design: the rendezvous):
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fleetctl.gang import spec
 from fleetctl.gang.identity import Gang, Slot
+from fleetctl.gang.placement import FURTHER
 
 Body = dict[str, Any]
 
@@ -36,6 +37,8 @@ LABEL_GROUP = f"{spec.GROUP}/group"
 LABEL_ATTEMPT = f"{spec.GROUP}/attempt"
 LABEL_ROLE = f"{spec.GROUP}/role"
 """`rank`, or `spare`."""
+LABEL_BLOCK = f"{spec.GROUP}/block"
+"""Which block the rank belongs to, where the scheduler is asked to keep blocks together."""
 AVOIDS = f"{spec.GROUP}/avoids"
 """Annotation: the nodes that the pod must not go to."""
 
@@ -77,8 +80,13 @@ def pod(
         "containers": containers,
     }
     by_scheduler = needs_scheduler(slot.group)
+    block, affinity = _block(gang, slot), user.get("affinity")
+    if block:
+        affinity = preferring(affinity, "podAffinity", _beside(gang, block))
     if avoid or (node and by_scheduler):
-        body["affinity"] = _on_nodes(user.get("affinity"), avoid, node if by_scheduler else "")
+        affinity = _on_nodes(affinity, avoid, node if by_scheduler else "")
+    if affinity is not None:
+        body["affinity"] = affinity
     if node and not by_scheduler:
         body["nodeName"] = node
     if user.get("hostNetwork") and not user.get("dnsPolicy"):
@@ -91,6 +99,7 @@ def pod(
         LABEL_RANK: str(slot.rank),
         LABEL_ATTEMPT: str(attempt),
         LABEL_ROLE: "rank",
+        **block,
     }
     return {
         "apiVersion": "v1",
@@ -178,6 +187,16 @@ def needs_scheduler(group: spec.Group) -> bool:
     return late or bool(user.get("resourceClaims"))
 
 
+def preferring(affinity: Any, kind: Literal["podAffinity", "podAntiAffinity"], wishes: Collection[Body]) -> Any:
+    """The user's affinity, and what we wish. A misshapen one stays as it is: the API server names it better."""
+    try:
+        own = affinity or {}
+        of_pods = own.get(kind) or {}
+        return {**own, kind: {**of_pods, _PREFERRED: [*(of_pods.get(_PREFERRED) or ()), *wishes]}}
+    except (AttributeError, TypeError):
+        return affinity
+
+
 def metadata_of(gang: Gang, name: str) -> Body:
     """The metadata of an object that goes with the gang."""
     owner = {
@@ -202,7 +221,28 @@ _TOLERATIONS: tuple[Body, ...] = tuple(
 )
 
 
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def _block(gang: Gang, slot: Slot) -> dict[str, str]:
+    """The label of the rank's block, if blocks are to be kept together and it is known within what."""
+    placement = gang.spec.placement
+    guided = placement.block_size > 1 and placement.topology_keys
+    return {LABEL_BLOCK: str(slot.rank // placement.block_size)} if guided else {}
+
+
+def _beside(gang: Gang, block: Mapping[str, str]) -> list[Body]:
+    """The wish to be where the block is: most of all in the narrowest domain, and near it rather than far."""
+    there = {"matchLabels": {LABEL_GANG: gang.name, **block}}
+    narrowest_first = enumerate(reversed(gang.spec.placement.topology_keys))
+    return [
+        {
+            "weight": max(1, 100 // FURTHER**level),
+            "podAffinityTerm": {"labelSelector": there, "topologyKey": key},
+        }
+        for level, key in narrowest_first
+    ]
 
 
 def _on_nodes(affinity: Any, avoid: Collection[str], node: str) -> Any:

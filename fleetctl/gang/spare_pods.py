@@ -90,10 +90,4 @@ def _apart(gang: Gang, affinity: Any) -> Any:
         "weight": 100,
         "podAffinityTerm": {"labelSelector": ranks, "topologyKey": "kubernetes.io/hostname"},
     }
-    preferred = "preferredDuringSchedulingIgnoredDuringExecution"
-    try:
-        own = affinity or {}
-        apart = own.get("podAntiAffinity") or {}
-        return {**own, "podAntiAffinity": {**apart, preferred: [*(apart.get(preferred) or ()), ours]}}
-    except (AttributeError, TypeError):
-        return affinity  # misshapen: the API server names it better
+    return pods.preferring(affinity, "podAntiAffinity", [ours])

@@ -1,16 +1,19 @@
 """Which nodes a pod may be on, and beside which pods it would rather not be: what schedulers and kubelets both read.
 
-As far as pods of gangs say such things: nodeSelector, required node affinity, preferred pod anti-affinity by hostname.
+As far as pods of gangs say such things: nodeSelector, required node affinity, preferred pod affinity, and preferred pod
+anti-affinity by hostname.
 Knows nothing of room, nor of who asks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from fleetctl.sim.journal import Object
 
 Labels = Mapping[str, str]
 HOSTNAME = "kubernetes.io/hostname"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def attracts(pod: Object, node: Object) -> bool:
@@ -36,13 +39,26 @@ def dislike(pod: Object, others: Iterable[Labels]) -> int:
     )
 
 
+def liked(pod: Object, others: Collection[tuple[Labels, Labels]]) -> Counter[tuple[str, str]]:
+    """How much the pod would like to be where the others are: by label of nodes and its value. `others` are the labels
+    of their nodes, and their own."""
+    out = Counter[tuple[str, str]]()
+    wishes = _affinity(pod["spec"], "podAffinity").get(_PREFERRED) or []
+    for wish in wishes:
+        key, selector = wish["podAffinityTerm"]["topologyKey"], wish["podAffinityTerm"].get("labelSelector") or {}
+        for node, labels in others:
+            if key in node and _selects(selector, labels):
+                out[key, node[key]] += int(wish["weight"])
+    return out
+
+
 def is_choosy(pod: Object) -> bool:
     """Whether it matters to the pod which others are on a node."""
-    return bool(_repelled_by(pod))
+    return bool(_repelled_by(pod) or _affinity(pod["spec"], "podAffinity").get(_PREFERRED))
 
 
 def _repelled_by(pod: Object) -> list[Object]:
-    return _affinity(pod["spec"], "podAntiAffinity").get("preferredDuringSchedulingIgnoredDuringExecution") or []
+    return _affinity(pod["spec"], "podAntiAffinity").get(_PREFERRED) or []
 
 
 def _affinity(spec: Object, kind: str) -> Object:

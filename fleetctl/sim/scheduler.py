@@ -5,11 +5,12 @@ Of priorities it knows two: spares, and all others, for whom a spare must go if 
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fleetctl.gang.pods import LABEL_RANK
 from fleetctl.gang.spare_pods import PRIORITY
-from fleetctl.sim.affinity import Labels, attracts, dislike, is_choosy
+from fleetctl.sim.affinity import Labels, attracts, dislike, is_choosy, liked
 from fleetctl.sim.containers import OVER
 from fleetctl.sim.journal import Object, Wrote
 
@@ -112,19 +113,32 @@ class Scheduler:
         api.update("scheduler", "pods", *key, lambda there: {**there, "spec": {**there["spec"], "nodeName": node}})
 
     def _node_for(self, pod: Object) -> str:
-        """Of the nodes that have room and may take it the fullest, or before that one without pods that it would rather
-        not be beside; empty if there is none."""
+        """Of the nodes that have room and may take it the fullest, but before that the one that it would rather be on
+        for the sake of other pods; empty if there is none."""
         choosy = is_choosy(pod)
+        likes: Mapping[tuple[str, str], int] = liked(pod, self._others()) if choosy else {}
         best: tuple[int, int] | None = None
         found = ""
         for name in self._world.node_names:
             there = self._on.get(name, {})
             if len(there) >= self._world.ranks_per_node:
                 continue
-            worth = (-dislike(pod, there.values()) if choosy else 0, len(there))
+            worth = (self._wish(pod, name, likes) if choosy else 0, len(there))
             if (best is None or worth > best) and self._may_take(name, pod):
                 best, found = worth, name
         return found
+
+    def _wish(self, pod: Object, name: str, likes: Mapping[tuple[str, str], int]) -> int:
+        near = sum(likes.get(each, 0) for each in self._labels(name).items())
+        return near - dislike(pod, self._on.get(name, {}).values())
+
+    def _labels(self, name: str) -> Labels:
+        node = self._world.api.get("nodes", "", name)
+        return (node["metadata"].get("labels") or {}) if node else {}
+
+    def _others(self) -> list[tuple[Labels, Labels]]:
+        """Of the pods that take room: the labels of their nodes, and their own."""
+        return [(self._labels(name), labels) for name, there in self._on.items() for labels in there.values()]
 
     def _may_take(self, name: str, pod: Object) -> bool:
         """Whether the pod may be on that node, if there were room."""

@@ -5,7 +5,7 @@ nothing of who runs the pods afterwards.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -91,7 +91,7 @@ async def build(server: RealServer, gang: Gang) -> Fleet:
     async with Client(server, "setup", AT_ONCE) as client:
         if namespace != "default":
             await client.send("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        await all_of(_node(client, name) for name in nodes)
+        await all_of(create_node(client, name) for name in nodes)
         await all_of(_pod(client, fleet, rank) for rank in range(ranks))
     return fleet
 
@@ -103,11 +103,12 @@ async def all_of(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
             group.create_task(each)
 
 
-async def _node(client: Client, name: str) -> None:
+async def create_node(client: Client, name: str, labels: Mapping[str, str] = {}) -> None:
+    """It is ready, and has room for eight pods."""
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     room = {"cpu": "64", "memory": "512Gi", "pods": str(PER_NODE), "ephemeral-storage": "512Gi"}
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
-    body = {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {}}
+    body = {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **labels}}, "spec": {}}
     told = {
         "capacity": room,
         "allocatable": room,

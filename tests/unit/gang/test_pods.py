@@ -11,7 +11,7 @@ from worlds import TEMPLATE, a_gang
 
 from fleetctl.gang import pods, template
 from fleetctl.gang.identity import Gang
-from fleetctl.gang.spec import Coordinator, Group, Match, UserRule
+from fleetctl.gang.spec import Coordinator, Group, Match, PlacementSpec, UserRule
 from fleetctl.rendezvous.messages import RESTART_EXIT_CODE
 
 RESTART = {"action": "RestartAllContainers", "exitCodes": {"operator": "NotIn", "values": [0]}}
@@ -296,6 +296,48 @@ def test_the_rest_of_the_users_affinity_stays() -> None:
 def test_an_affinity_that_says_nothing_is_none(nothing: Any) -> None:
     found = made(a_gang(template=pod_spec(affinity=nothing)), avoid=["bad"])["spec"]["affinity"]
     assert found["nodeAffinity"] == on_nodes({"matchFields": [not_node("bad")]})["nodeAffinity"]
+
+
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+def in_blocks(**placement: Any) -> Gang:
+    gang = a_gang(4, template=pod_spec(affinity={"podAffinity": {PREFERRED: ["theirs"]}}))
+    return replace(gang, spec=msgspec.structs.replace(gang.spec, placement=PlacementSpec(**placement)))
+
+
+def test_ranks_of_a_block_wish_to_be_near_each_other() -> None:
+    gang = in_blocks(topology_keys=["zone", "block", "rack"], block_size=2)
+    assert [made(gang, rank)["metadata"]["labels"]["fleetctl.dev/block"] for rank in range(4)] == ["0", "0", "1", "1"]
+    near = made(gang, 3, avoid=["bad"])["spec"]["affinity"]["podAffinity"][PREFERRED]
+    assert near[0] == "theirs"
+    assert [(wish["weight"], wish["podAffinityTerm"]["topologyKey"]) for wish in near[1:]] == [
+        (100, "rack"),
+        (25, "block"),
+        (6, "zone"),
+    ]
+    (selector,) = {tuple(wish["podAffinityTerm"]["labelSelector"]["matchLabels"].items()) for wish in near[1:]}
+    assert dict(selector) == {"fleetctl.dev/gang": "llm", "fleetctl.dev/block": "1"}
+
+
+def test_eight_levels_of_domains_are_wished_for_with_weights_that_kubernetes_takes() -> None:
+    near = made(in_blocks(topology_keys=[f"level-{n}" for n in range(8)], block_size=2))["spec"]["affinity"]
+    assert [wish["weight"] for wish in near["podAffinity"][PREFERRED][1:]] == [100, 25, 6, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("placement", [{"topology_keys": ["rack"]}, {"block_size": 2}, {}])
+def test_without_blocks_and_their_domains_nothing_is_wished(placement: dict[str, Any]) -> None:
+    found = made(in_blocks(**placement))
+    assert "fleetctl.dev/block" not in found["metadata"]["labels"]
+    assert found["spec"]["affinity"] == {"podAffinity": {PREFERRED: ["theirs"]}}
+
+
+@pytest.mark.parametrize("affinity", ["x", {"podAffinity": ["x"]}])
+def test_a_wish_beside_a_misshapen_affinity_is_left_out(affinity: Any) -> None:
+    gang = in_blocks(topology_keys=["rack"], block_size=2)
+    group = msgspec.structs.replace(gang.spec.groups[0], template=pod_spec(affinity=affinity))
+    gang = replace(gang, spec=msgspec.structs.replace(gang.spec, groups=[group]))
+    assert made(gang)["spec"]["affinity"] == affinity
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fleetctl.sim.affinity import attracts, dislike
+from fleetctl.sim.affinity import attracts, dislike, liked
 from fleetctl.sim.journal import Object
 
 NODE: Object = {"metadata": {"name": "node-7", "labels": {"rack": "r1", "gpu": "h100"}}, "spec": {}}
@@ -81,3 +81,17 @@ def test_a_pod_dislikes_those_that_its_selector_finds_by_weight() -> None:
     assert dislike(apart(both, key="topology.kubernetes.io/zone"), others) == 0
     assert dislike(apart({"matchExpressions": [{"key": "role", "operator": "Exists"}]}), others) == 400
     assert dislike({"spec": {}}, others) == 0
+
+
+def test_a_pod_likes_the_domains_where_those_are_that_its_selectors_find() -> None:
+    def wish(key: str, weight: int) -> Object:
+        selector = {"matchLabels": {"block": "1"}}
+        return {"weight": weight, "podAffinityTerm": {"labelSelector": selector, "topologyKey": key}}
+
+    near = {"preferredDuringSchedulingIgnoredDuringExecution": [wish("rack", 100), wish("zone", 25)]}
+    pod: Object = {"spec": {"affinity": {"podAffinity": near}}}
+    here, there, nowhere = {"rack": "r1", "zone": "a"}, {"rack": "r2", "zone": "a"}, {"rack": "r3"}
+    block = {"block": "1"}
+    others = [(here, block), (here, block), (there, block), (nowhere, {"block": "2"}), ({}, block)]
+    assert liked(pod, others) == {("rack", "r1"): 200, ("rack", "r2"): 100, ("zone", "a"): 75}
+    assert not liked({"spec": {}}, others)

@@ -11,9 +11,10 @@ from fleetctl.sim.world import Latency, Trainer
 from .smallworld import NS, SmallWorld, of, spare_body
 
 RANK = {"fleetctl.dev/gang": "g", "fleetctl.dev/role": "rank"}
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 APART: Object = {
     "podAntiAffinity": {
-        "preferredDuringSchedulingIgnoredDuringExecution": [
+        PREFERRED: [
             {
                 "weight": 100,
                 "podAffinityTerm": {"labelSelector": {"matchLabels": RANK}, "topologyKey": "kubernetes.io/hostname"},
@@ -222,6 +223,26 @@ def test_spares_have_nodes_of_their_own_while_there_are_free_ones_and_share_them
         await asyncio.sleep(2.0)
         assert {node_of(world, f"spare-{number}") for number in range(8)} == {"node-2"}
         assert {node_of(world, f"rank-{number}") for number in range(8, 12)} == {"node-1"}
+
+    world.play(story, gang=False)
+
+
+def test_a_pod_goes_to_where_those_are_that_it_likes_to_be_near() -> None:
+    world = empty(nodes=6, ranks_per_node=2, nodes_per_rack=2)
+    selector = {"matchLabels": {"fleetctl.dev/rank": "1"}}
+    near = {"labelSelector": selector, "topologyKey": "topology.kubernetes.io/rack"}
+    wish: Object = {"podAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": near}]}}
+
+    async def story() -> None:
+        rank(world, 0, "node-0")
+        rank(world, 1, "node-4")
+        for number in (2, 3, 4, 5):
+            rank(world, number, affinity=wish)
+        rank(world, 6)
+        await asyncio.sleep(2.0)
+        # beside it, beside it in its rack, and elsewhere as ever once that is full
+        where = [node_of(world, f"rank-{number}") for number in (2, 3, 4, 5, 6)]
+        assert where == ["node-4", "node-5", "node-5", "node-0", "node-1"]
 
     world.play(story, gang=False)
 

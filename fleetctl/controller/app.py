@@ -187,6 +187,7 @@ class Controller:
             ),
             admit=self._admit,
             leading=self._leads,
+            attending=self._attends,
             leader_address=lambda: self._elector.holders_address,
             on_change=self._life_changed,
         )
@@ -250,14 +251,15 @@ class Controller:
                 self._gang_tasks = None  # agents may still speak, but nobody begins anything any more
 
     async def _attend_agents(self) -> None:
-        """Listen while we lead, or know who does, and where. While nobody does, a thousand agents that look for the
-        leader are turned away by the kernel, at once, not by us, one TLS handshake each."""
+        """Listen while we lead, or did and nobody else can yet, or know who does, and where. While nobody does, a
+        thousand agents that look for the leader are turned away by the kernel, at once, not by us, one TLS handshake
+        each."""
         await self._cache.synced()
         while True:
             if self._elector.leading:
                 if await self._begin_term():
                     async with self._listening():
-                        await self._until(lambda: not self._elector.leading or self._elector.transitions != self._term)
+                        await self._until(lambda: not self._attends())
             elif self._elector.holders_address:
                 async with self._listening():
                     while not self._elector.leading and self._elector.holders_address:
@@ -325,13 +327,17 @@ class Controller:
     def _leads(self) -> bool:
         return self._elector.leading and self._elector.transitions == self._term
 
+    def _attends(self) -> bool:
+        """Whether the agents are ours: an API server that is away for a moment is no reason to send a thousand off."""
+        return (self._elector.leading or self._elector.lapsed) and self._elector.transitions == self._term
+
     def _writer(self) -> str | None:
         """Who we write as while we lead."""
         return f"{self._settings.identity}/{self._elector.transitions}" if self._leads() else None
 
     def _leadership_changed(self) -> None:
         self._leadership_turned.set()
-        if not self._elector.leading:
+        if not (self._elector.leading or self._elector.lapsed):
             self._rendezvous.dismiss_all()
         for loop in self._loops.values():
             loop.changed()

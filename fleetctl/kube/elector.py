@@ -38,7 +38,7 @@ class LeaseElector:
 
     `identity` must be unique to this process (a pod's name is not, if its container restarts). `address` is where a
     leader is reached, for those who ask another; "" if that is nobody's business. `changed` is called whenever
-    `leading`, `holder` or `transitions` is no longer what it was; it must be quick.
+    `leading`, `lapsed`, `holder` or `transitions` is no longer what it was; it must be quick.
 
     Seconds: `duration` others wait for a silent leader, `renew_for` a leader goes on trying to renew, `retry` between
     two tries (who waits for another looks more often). Raises ValueError unless duration > renew_for > 1.2 × retry.
@@ -79,12 +79,19 @@ class LeaseElector:
         self._seen_at: Seconds = 0.0
         self._renewed_at: Seconds | None = None
         """When the last successful renewal was *sent*; None while we do not lead."""
-        self._told: tuple[bool, str, int] = (False, "", 0)
+        self._ours_until: Seconds = 0.0
+        """Nobody else can lead before that: the last renewal, and how long others wait for us."""
+        self._told: tuple[bool, bool, str, int] = (False, False, "", 0)
 
     @property
     def leading(self) -> bool:
         """True from a renewal that succeeded until `renew_for` seconds after it was sent, and not a moment longer."""
         return self._renewed_at is not None and _now() < self._renewed_at + self._renew_for
+
+    @property
+    def lapsed(self) -> bool:
+        """We led and could not renew in time, and nobody else can lead yet: there is nobody to send anybody to."""
+        return not self.leading and self.holder == self.identity and _now() < self._ours_until
 
     @property
     def holder(self) -> str:
@@ -125,7 +132,10 @@ class LeaseElector:
             await asyncio.sleep(self._pause())
 
     def _pause(self) -> Seconds:
-        """Until the next look: soon while another leads, who may let go any moment, and not after its time is up."""
+        """Until the next look: soon while our agents wait for us, or another leads, who may let go any moment; then not
+        after its time is up."""
+        if self.lapsed:
+            return self._retry
         if not self._held_by_another():
             return self._retry * (1 + JITTER_FACTOR * self._rng.random())
         left = self._seen_at + self._seen.lease_duration_seconds - _now()
@@ -140,6 +150,7 @@ class LeaseElector:
                 await self._attempt(within=left)
         self._renewed_at = None
         self._tell()
+        asyncio.get_running_loop().call_at(self._ours_until, self._tell)
 
     async def _attempt(self, within: Seconds) -> bool:
         """One try, over after at most `within` seconds: true if we hold the Lease now."""
@@ -170,7 +181,7 @@ class LeaseElector:
         else:
             written = await self._client.replace(LEASES, wanted, timeout=within)
         self._observe(written)
-        self._renewed_at = sent_at
+        self._renewed_at, self._ours_until = sent_at, sent_at + self._duration
         return True
 
     async def _read(self, within: Seconds) -> Lease | None:
@@ -206,7 +217,7 @@ class LeaseElector:
 
     async def _release(self) -> None:
         """Let the next one in without waiting. Best effort: a Lease not released runs out by itself."""
-        held, self._renewed_at = self._renewed_at is not None, None
+        held, self._renewed_at, self._ours_until = self._renewed_at is not None, None, 0.0
         self._tell()
         if not held:
             return
@@ -229,7 +240,7 @@ class LeaseElector:
             self._tell()
 
     def _tell(self) -> None:
-        now = (self.leading, self.holder, self.transitions)
+        now = (self.leading, self.lapsed, self.holder, self.transitions)
         if now != self._told:
             self._told = now
             self._changed()

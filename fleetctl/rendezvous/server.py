@@ -121,9 +121,10 @@ class _Dismiss(Exception):
 class Rendezvous:
     """All sessions, by pod uid.
 
-    `authenticate` raises BadToken, or a Retry when it cannot tell now. `on_change` is called when a life has changed,
-    also when its stream was lost or it fell silent; never for a beat or for progress, but when a trainer tells of its
-    first step in this life, and when it begins or ends a pause.
+    `authenticate` raises BadToken, or a Retry when it cannot tell now. `leading`: whether agents are told what to do;
+    `attending`: whether they are heard, also by who leads no more while nobody else can. `on_change` is called when a
+    life has changed, also when its stream was lost or it fell silent; never for a beat or for progress, but when a
+    trainer tells of its first step in this life, and when it begins or ends a pause.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Rendezvous:
         authenticate: Callable[[str], Awaitable[PodIdentity]],
         admit: Callable[[PodIdentity], Awaitable[Admission]],
         leading: Callable[[], bool],
+        attending: Callable[[], bool],
         leader_address: Callable[[], str],
         on_change: Callable[[PodIdentity], None],
         beat_s: float = 5.0,
@@ -140,6 +142,7 @@ class Rendezvous:
         self._authenticate = authenticate
         self._admit = admit
         self._leading = leading
+        self._attending = attending
         self._leader_address = leader_address
         self._on_change = on_change
         self._beat_s = beat_s
@@ -227,7 +230,7 @@ class Rendezvous:
             self._send(stream, Prove(life_id))
 
     def dismiss_all(self) -> None:
-        """We do not lead any more: send every agent to whoever does."""
+        """Another may lead by now: send every agent there."""
         for writer in list(self._writers):
             self._say_last(writer, NotLeader(self._leader_address()))
 
@@ -285,7 +288,7 @@ class Rendezvous:
                 return  # displaced
             if session.life.silent:
                 self._change(session, silent=False)
-            self._require_leadership()
+            self._require_attendance()
             match message:
                 case Beat():
                     self._write(stream.writer, BeatAck())
@@ -328,13 +331,13 @@ class Rendezvous:
         due = gone_at if now >= silent_at else silent_at
         stream.silence = asyncio.get_running_loop().call_at(due, self._watch_for_silence, session, stream, due)
 
-    def _require_leadership(self) -> None:
-        if not self._leading():
+    def _require_attendance(self) -> None:
+        if not self._attending():
             raise _Dismiss(NotLeader(self._leader_address()))
 
     async def _identify(self, hello: Hello) -> tuple[PodIdentity, bool]:
         """Who says so, and whether it is superseded."""
-        self._require_leadership()
+        self._require_attendance()
         try:
             identity = await self._authenticate(hello.token)
             admission = await self._admit(identity)
@@ -342,7 +345,7 @@ class Rendezvous:
             raise _Dismiss(Refused(_one_line(error))) from error
         except Retry as error:
             raise _Dismiss(TryAgain(_one_line(error))) from error
-        self._require_leadership()
+        self._require_attendance()
         if admission is Admission.NOT_YET:
             raise _Dismiss(TryAgain(f"pod {identity.namespace}/{identity.pod} is not known yet"))
         if admission is Admission.STRANGER:
@@ -411,7 +414,7 @@ class Rendezvous:
     def _hear_pong(self, session: Session, stream: _Stream, promise: Promise) -> None:
         stream.pong, stream.pong_at = promise, _now()
         stream.unanswered.discard(promise)
-        if stream.wish == promise and _now() <= stream.wish_until:
+        if stream.wish == promise and _now() <= stream.wish_until and self._leading():
             stream.wish = None
             self._send(stream, Release(promise.attempt, promise.ticket))
         self._change(session, promise=promise)

@@ -294,6 +294,7 @@ class Bench:
             authenticate=TokenVerifier(fetch, ISSUER, "fleetctl"),
             admit=admit,
             leading=lambda: True,
+            attending=lambda: True,
             leader_address=lambda: "",
             on_change=lambda identity: self.cache.pod(identity.namespace, identity.pod) and None,
             beat_s=600.0,

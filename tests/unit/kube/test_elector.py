@@ -1,6 +1,7 @@
 """At most one leader, by a Lease."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,11 +28,13 @@ class Candidates:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.electors: dict[str, LeaseElector] = {}
         self.stories: dict[str, list[tuple[float, bool]]] = {}
+        self.calls = Counter[str]()
 
     def enter(self, name: str, address: str = "") -> LeaseElector:
         story = self.stories[name] = []
 
         def note() -> None:
+            self.calls[name] += 1
             if (story[-1][1] if story else False) != elector.leading:
                 story.append((now(), elector.leading))
 
@@ -135,6 +138,30 @@ async def test_a_leader_that_hangs_stops_before_anybody_else_may_start(lease: Le
     await asyncio.sleep(0.2)
     assert not a.leading
     assert candidates.stories["a"][-1] == (pytest.approx(last_renewal + 10, abs=0.05), False)
+
+
+async def test_for_five_seconds_after_it_stopped_nobody_else_can_lead(lease: LeaseOnServer, candidates: Candidates):
+    a = candidates.enter("a")
+    b = candidates.enter("b")
+    await asyncio.sleep(10.5)
+    last_renewal, lease.frozen = 10.0, True
+    assert (a.lapsed, b.lapsed) == (False, False)
+    await asyncio.sleep(last_renewal + 10.1 - now())
+    assert (a.leading, a.lapsed, b.lapsed) == (False, True, False)
+    told = candidates.calls["a"]
+    await asyncio.sleep(last_renewal + 14.9 - now())
+    assert (a.lapsed, b.leading) == (True, False)
+    await asyncio.sleep(last_renewal + 15.1 - now())
+    assert not a.lapsed
+    assert candidates.calls["a"] == told + 1
+
+
+async def test_who_let_go_has_not_lapsed(lease: LeaseOnServer, candidates: Candidates):
+    a = candidates.enter("a")
+    await asyncio.sleep(1)
+    lease.frozen = True
+    await candidates.stop("a")
+    assert (a.leading, a.holder, a.lapsed) == (False, "a", False)
 
 
 async def test_leadership_ends_by_the_clock_even_if_nobody_asks_the_elector_to_run(lease, candidates: Candidates):

@@ -16,12 +16,14 @@ class Desk:
 
     def __init__(self, **options):
         self.leads = True
+        self.lapsed = False
         self.admission = Admission.MEMBER
         self.changes: list[str] = []
         self.rendezvous = Rendezvous(
             authenticate=self.authenticate,
             admit=self.admit,
             leading=lambda: self.leads,
+            attending=lambda: self.leads or self.lapsed,
             leader_address=lambda: "10.0.0.9:8443",
             on_change=lambda identity: self.changes.append(identity.uid),
             **options,

@@ -158,7 +158,29 @@ async def test_leadership_lost_while_a_token_is_verified_counts():
 
 
 @in_virtual_time
-async def test_a_leader_whose_lease_lapsed_acknowledges_no_beat_and_says_nothing_else():
+async def test_who_leads_no_more_hears_its_agents_while_nobody_else_can_lead_and_tells_them_nothing():
+    desk = Desk()
+    runs, waits = await desk.agent("u0", attempt=1), await desk.agent("u1")
+    desk.rendezvous.release("u1", 1, "t")
+    await waits.hears(Ping(1, "t"))
+    desk.leads, desk.lapsed = False, True
+    desk.rendezvous.reset("u0", 2)
+    waits.say(Pong(1, "t"))
+    await settle()
+    assert desk.life("u1").promise == Promise(attempt=1, ticket="t")
+    await waits.hears_nothing()
+    runs.say(Beat())
+    await runs.hears(BeatAck())
+    newcomer = await desk.agent("u2", life="life-9")
+    desk.leads, desk.lapsed = True, False
+    desk.rendezvous.reset("u0", 2)
+    await runs.hears(Reset(2))
+    assert desk.rendezvous.statistics.not_leader == 0
+    await newcomer.hears_nothing()
+
+
+@in_virtual_time
+async def test_who_leads_no_more_acknowledges_no_beat_once_another_may_lead_and_says_nothing_else():
     desk = Desk()
     agent = await desk.agent()
     agent.say(Beat())

@@ -10,19 +10,13 @@ budgets, conditions, history, pace.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import inf
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
 from fleetctl.gang import attempt, breaker, budget, incident, outcome, quarantine, spares
 from fleetctl.gang.actions import (
     Action,
-    CreateCompanions,
-    CreatePods,
-    CreateSpares,
-    DeletePods,
-    Deletion,
     Notice,
     Ping,
     Plan,
@@ -35,11 +29,12 @@ from fleetctl.gang.actions import (
 )
 from fleetctl.gang.conditions import Change, seconds_since, with_conditions
 from fleetctl.gang.diagnose import likeliest_first
-from fleetctl.gang.diagnose.node_state import DOMAIN_SILENT, is_suspect
+from fleetctl.gang.diagnose.node_state import DOMAIN_SILENT
 from fleetctl.gang.judgement import judge
 from fleetctl.gang.obstacle import SOON_S, Waiting, obstacles
 from fleetctl.gang.pods import PROBE_PORT, coordinator_service
-from fleetctl.gang.snapshot import Memory, Pace, Snapshot
+from fleetctl.gang.recreate import at_pace, creations, deletions, is_a_trap, made, with_spares
+from fleetctl.gang.snapshot import Memory, Snapshot
 from fleetctl.gang.spec import (
     REPLACING_MAX,
     AttemptRecord,
@@ -53,13 +48,9 @@ from fleetctl.gang.spec import (
     Replacing,
     Seconds,
 )
-from fleetctl.gang.state import Member, Node, Promise, Rung, Spare, Strike, Verdict, ranges
+from fleetctl.gang.state import Member, Node, Promise, Rung, Strike, Verdict, ranges
 from fleetctl.stamps import rfc3339, rfc3339_micro
 
-PODS_A_SECOND = 50
-"""Pods created, and as many deleted, within any second. The scheduler binds no faster."""
-GRACE_S = 10
-"""How long the trainer of a pod that we replace may take to stop, where its node lives."""
 RESEND_S = 1.0
 """Messages that were not answered are sent again after so many seconds."""
 LOOK_S = 5.0
@@ -69,15 +60,7 @@ ALONE_AGAIN_S, ALONE_LATEST_S = 10.0, 300.0
 ALONE_FORGIVEN_S = 600.0
 RECHECK_S = 10.0
 """A refused template is checked again after so many seconds: a quota may have been raised, a node upgraded."""
-SETTLED_S = 30.0
-"""Spares are made anew once the gang has run for so long: a machine that died has its taint by then."""
-TRIED_AGAIN_S = 60.0
-"""A spare that was turned away by its node, or put out, is tried again so much later."""
-REFILL_S = 5.0
-"""Spares that are missing are made so often at most: a quota may refuse them."""
 HISTORY = 20
-
-T = TypeVar("T")
 
 
 def plan(snapshot: Snapshot, memory: Memory) -> Plan:
@@ -160,41 +143,12 @@ def _with_quarantine(s: Snapshot, verdicts: Sequence[Verdict], decided: Plan, me
 
 
 def _with_spares(s: Snapshot, memory: Memory, decided: Plan, step: attempt.Step) -> Plan:
-    """The spares that the gang asks for, while it runs; none once it has ended, or is suspended. While it gathers they
-    are there to be taken."""
+    """While the gang gathers they are there to be taken; once it has ended, or is suspended, there are none."""
     runs = isinstance(step, attempt.Rest) and step.running
     over = s.status.finished or isinstance(step, attempt.Clear)
     if not (runs or over) or s.gang.spec.recovery.mode == "Observe":
         return decided
-    again = not runs or s.monotonic >= memory.refilled + TRIED_AGAIN_S
-    useless = [spare for spare in spares.useless(s.gang, s.spares, wanted=runs) if again or not spare.over]
-    doomed, deleted = _at_pace(useless, memory.deleted, s.monotonic)
-    actions: list[Action] = [_spares_deleted(doomed)] if doomed else []
-    reasons, memory = list(decided.reasons), replace(memory, deleted=deleted)
-    missing = spares.missing(s.gang, s.spares) if runs else ()
-    settled = memory.released[1] + SETTLED_S if s.status.attempt.released > 1 else -inf
-    due = max(memory.refilled + REFILL_S, settled)
-    if missing and s.monotonic >= due:
-        made, created = _at_pace(missing, memory.created, s.monotonic)
-        memory = replace(memory, created=created, refilled=s.monotonic)
-        actions.append(CreateSpares(tuple(made)))
-        reasons.append(f"creates {len(made)} of {len(missing)} spares")
-    failed = runs and any(spare.over for spare in s.spares)
-    if not (actions or missing or failed):
-        return decided
-    soon = due if missing else memory.refilled + TRIED_AGAIN_S
-    return replace(
-        decided,
-        actions=(*decided.actions, *actions),
-        wake_in=min(decided.wake_in or inf, REFILL_S if actions else max(RESEND_S, soon - s.monotonic)),
-        reasons=tuple(reasons),
-        memory=memory,
-    )
-
-
-def _spares_deleted(doomed: Sequence[Spare]) -> DeletePods:
-    """At once: a spare does nothing that it would have to end."""
-    return DeletePods(tuple(Deletion(spare.name, spare.uid, spare.version, 0) for spare in doomed))
+    return with_spares(s, memory, decided, runs=runs)
 
 
 def _admission(s: Snapshot) -> Plan | None:
@@ -387,9 +341,9 @@ def _suspend(s: Snapshot, memory: Memory, step: attempt.Suspend, _: attempt.Situ
 def _clear(s: Snapshot, memory: Memory, step: attempt.Clear, _: attempt.Situation) -> Plan:
     if not step.delete:
         return Plan(reasons=("suspended",))
-    now, deleted = _at_pace(step.delete, memory.deleted, s.monotonic)
+    now, deleted = at_pace(step.delete, memory.deleted, s.monotonic)
     return Plan(
-        (_deletions(now),) if now else (),
+        (deletions(now),) if now else (),
         wake_in=RESEND_S,
         reasons=("suspended: its pods are deleted",),
         memory=replace(memory, deleted=deleted),
@@ -421,62 +375,25 @@ def _gather(s: Snapshot, memory: Memory, step: attempt.Gather, situation: attemp
     if step.reset:
         actions.append(Reset(_uids(step.reset), target))
         reasons.append(f"restarts in place: rank {ranges(m.rank for m in step.reset)}")
-    if delete := [(m, verdict) for m, verdict in step.delete if not _would_be_a_trap(s, m, verdict)]:
-        doomed, deleted = _at_pace(delete, memory.deleted, s.monotonic)
+    if delete := [(m, verdict) for m, verdict in step.delete if not is_a_trap(s, m, verdict)]:
+        doomed, deleted = at_pace(delete, memory.deleted, s.monotonic)
         memory = replace(memory, deleted=deleted)
         if doomed:
-            actions.append(_deletions(doomed))
+            actions.append(deletions(doomed))
             reasons.append(f"deletes the pods of rank {ranges(m.rank for m, _ in doomed)}")
     if step.prove:
         actions.append(_proof(s, step.prove))
         reasons.append(f"still to reach the coordinator: rank {ranges(m.rank for m in step.prove)}")
     if step.create or memory.taken.by:  # last: what the API server refuses must not keep the rest from happening
-        made, told, memory = _made(s, memory, step.create)
-        actions += made
+        pods, told, memory = made(s, memory, step.create)
+        actions += pods
         reasons += told
     return Plan(tuple(actions), wake_in=RESEND_S if actions else LOOK_S, reasons=tuple(reasons), memory=memory)
-
-
-def _would_be_a_trap(s: Snapshot, member: Member, verdict: Verdict | None) -> bool:
-    """Whether the room that the pod leaves on its dead machine would be given to one of ours that waits for room:
-    nobody has told the scheduler yet that the machine is dead."""
-    if verdict is None or not verdict.dead or member.node is None:
-        return False
-    if not member.node.exists or member.node.ready != "True" or member.node.taints:
-        return False
-    waits = any(m.pod is not None and m.pod.unschedulable and not m.pod.node for m in s.members)
-    return waits or any(spare.on is None and not spare.deleting for spare in s.spares)
 
 
 def _quiet_s(s: Snapshot, memory: Memory, member: Member) -> float:
     since = memory.quiet.get(member.node.name) if member.node else None
     return 0.0 if since is None else s.monotonic - since
-
-
-def _made(s: Snapshot, memory: Memory, lost: Sequence[Member]) -> tuple[list[Action], list[str], Memory]:
-    """Pods for those that have none: spares make room for as many as there are, the scheduler finds it for the rest."""
-    taken, actions, reasons = _taken(s, memory, lost), list[Action](), list[str]()
-    if taken.because != memory.taken.because:
-        reasons.append(taken.because)
-    there = {spare.uid: spare for spare in s.spares}
-    waits = {rank: there[spare.uid] for rank, spare in taken.by.items() if spare.uid in there}
-    doomed, deleted = _at_pace(tuple(waits.values()), memory.deleted, s.monotonic)
-    if doomed:
-        actions.append(_spares_deleted(doomed))
-    due = [m for m in lost if m.rank not in waits]
-    now, created = _at_pace(due, memory.created, s.monotonic)
-    if now:
-        actions += _creations(s, now, taken)
-        reasons.append(f"creates the pods of rank {ranges(m.rank for m in now)}, {len(lost) - len(now)} more later")
-    return actions, reasons, replace(memory, created=created, deleted=deleted, taken=taken)
-
-
-def _taken(s: Snapshot, memory: Memory, lost: Sequence[Member]) -> spares.Taken:
-    """None if all ranks get new pods: then there is nobody to be near."""
-    if s.status.attempt.replace_created_before:
-        return spares.NONE_TAKEN
-    ranks, avoid = [m.rank for m in lost], _avoided(s)
-    return spares.take(ranks, s.gang, s.members, s.spares, left=memory.left, avoid=avoid, before=memory.taken)
 
 
 def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tuple[str, ...]:
@@ -494,38 +411,6 @@ def _obstacles(s: Snapshot, memory: Memory, situation: attempt.Situation) -> tup
     coordinator_waits = not s.members[situation.coordinator].at_barrier
     found = obstacles((w for w in waiting if not (w.member.at_barrier and coordinator_waits)), s.zombies)
     return (*found, *filter(None, (s.refused, situation.breaker)))
-
-
-def _avoided(s: Snapshot) -> set[str]:
-    """The nodes that are being left and those that nobody can speak for now."""
-    suspect = {m.node.name for m in s.members if m.node and is_suspect(m.node)}
-    return suspect | {r.node for r in s.status.attempt.replacing if r.node}
-
-
-def _creations(s: Snapshot, members: Sequence[Member], taken: spares.Taken = spares.NONE_TAKEN) -> list[Action]:
-    """Their pods: on the nodes where spares made room, or wherever the scheduler puts them but for those to avoid."""
-    if not members:
-        return []
-    slots = tuple(s.gang.slots[m.rank] for m in members)
-    spared = {m.rank: taken.by[m.rank].on for m in members if m.rank in taken.by}
-    onto = {rank: node.name for rank, node in spared.items() if node is not None}
-    return [CreateCompanions(), CreatePods(slots, s.status.attempt.target, tuple(sorted(_avoided(s))), onto)]
-
-
-def _at_pace(items: Sequence[T], recent: Pace, now: float) -> tuple[Sequence[T], Pace]:
-    """As many of them as the pace allows now, and what counts against it then."""
-    recent = tuple((at, count) for at, count in recent if now < at + 1.0)
-    chosen = items[: max(0, PODS_A_SECOND - sum(count for _, count in recent))]
-    return chosen, (*recent, (now, len(chosen))) if chosen else recent
-
-
-def _deletions(victims: Sequence[tuple[Member, Verdict | None]]) -> DeletePods:
-    def grace_s(verdict: Verdict | None) -> int | None:
-        return None if verdict is None else 0 if verdict.dead else GRACE_S
-
-    return DeletePods(
-        tuple(Deletion(m.pod.name, m.pod.uid, m.pod.version, grace_s(verdict)) for m, verdict in victims if m.pod)
-    )
 
 
 def _proof(s: Snapshot, members: Sequence[Member]) -> Prove:
@@ -549,9 +434,9 @@ def _report(s: Snapshot, memory: Memory, step: attempt.Report, situation: attemp
     if pinged:
         actions.append(Ping(_uids(pinged), situation.committed))
     if step.create:
-        now_created, created = _at_pace(step.create, memory.created, now)
+        now_created, created = at_pace(step.create, memory.created, now)
         memory = replace(memory, created=created)
-        actions += _creations(s, now_created)
+        actions += creations(s, now_created)
     return Plan(tuple(actions), wake_in=RESEND_S, reasons=(message,), memory=replace(memory, alone=alone))
 
 

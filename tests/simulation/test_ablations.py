@@ -21,7 +21,7 @@ from fleetctl.agent import machine
 from fleetctl.agent.machine import Machine, OpenGate
 from fleetctl.controller import executor, nodes
 from fleetctl.controller.cache import Cache
-from fleetctl.gang import attempt, breaker, judgement
+from fleetctl.gang import attempt, breaker, judgement, recreate
 from fleetctl.gang import plan as planning
 from fleetctl.gang.conditions import seconds_since
 from fleetctl.gang.diagnose import node_state, strikes
@@ -437,7 +437,7 @@ def test_without_the_pace_all_pods_are_created_at_once(off: pytest.MonkeyPatch) 
     large = parse(many + "expect:\n- running: {attempt: 1, within: 60s}\n", "start.yaml")
     assert large.world.gang.ranks == 160
     assert simulate(large, SEED).verdict == "pass"
-    off.setattr(planning, "PODS_A_SECOND", 10_000)
+    off.setattr(recreate, "PODS_A_SECOND", 10_000)
     assert "S7" in broken(simulate(large, SEED))
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from fleetctl.gang.actions import CreatePods, CreateSpares, DeletePods, Plan
-from fleetctl.gang.plan import PODS_A_SECOND, REFILL_S, SETTLED_S, TRIED_AGAIN_S
+from fleetctl.gang.recreate import PODS_A_SECOND, REFILL_S, SETTLED_S, TRIED_AGAIN_S
 from fleetctl.gang.spares import NONE_TAKEN, take, usable
 from fleetctl.gang.spec import Match, PlacementSpec, UserRule
 from fleetctl.gang.state import Node, Spare

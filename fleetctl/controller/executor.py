@@ -102,6 +102,8 @@ class Executor:
         """By gang's uid, the target that was raised and when, until its ranks are reset."""
         self._with_companions: set[str] = set()
         """Uids of gangs whose Services and ConfigMap are known to exist."""
+        self._no_spares: dict[str, str] = {}
+        """By gang's uid, why it gets no spares, as it was told last."""
         self._beside: set[asyncio.Task[None]] = set()
         """Writes that the next step must not wait for, nor fail with."""
 
@@ -137,7 +139,7 @@ class Executor:
             case CreatePods(slots, attempt, avoid, onto):
                 await _together([self._create_pod(gang, s, attempt, avoid, onto.get(s.rank, "")) for s in slots])
             case CreateSpares(wanted):
-                self._do_beside(self._create_spares(gang, wanted))
+                self._do_beside(self._create_spares(gang, wanted, seen))
             case DeletePods(doomed):
                 await _together([self._delete_pod(gang, deletion) for deletion in doomed])
             case StrikeNode(node, strike):
@@ -221,8 +223,8 @@ class Executor:
             _refuse_unless_ours(f"pod {slot.pod_name}", pod, gang)
         self._cache.wrote_pod(pod)
 
-    async def _create_spares(self, gang: Gang, wanted: Sequence[Wanted]) -> None:
-        """What keeps spares from being made is told, and tried again: the gang runs without them."""
+    async def _create_spares(self, gang: Gang, wanted: Sequence[Wanted], seen: GangObject) -> None:
+        """What keeps spares from being made is told once, and tried again: the gang runs without them."""
 
         async def create(spare: Wanted) -> None:
             body = spare_pods.pod(gang, spare.group, spare.index, agent_image=self._settings.agent_image)
@@ -230,10 +232,17 @@ class Executor:
 
         try:
             await _together([create(spare) for spare in wanted])
+            self._no_spares.pop(gang.uid, None)
         except AlreadyExists:
             pass  # the watch has not got there
-        except FleetctlError as error:
+        except Retry as error:
             log.warning("a spare of gang %s/%s is not made: %s", gang.namespace, gang.name, error)
+        except FleetctlError as error:
+            why = f"a spare cannot be made: {error}"
+            log.warning("gang %s/%s: %s", gang.namespace, gang.name, why)
+            if self._no_spares.get(gang.uid) != why:
+                self._no_spares[gang.uid] = why
+                await self.notify(seen, Notice("SpareRefused", why, "CreateSpare", "Warning"))
 
     async def _read_again(self, resource: Resource[T], namespace: str, name: str) -> T:
         """What stood in the way of our write."""

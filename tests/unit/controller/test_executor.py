@@ -360,6 +360,18 @@ async def test_what_keeps_spares_from_being_made_does_not_hold_up_the_gang(caplo
     assert "exceeded quota" in caplog.text
 
 
+@in_virtual_time
+async def test_why_spares_are_refused_is_told_on_the_gang_once_and_again_when_it_comes_back() -> None:
+    desk, one = Desk(), CreateSpares((Wanted(SPEC.groups[0], 0),))
+    name, quota = "llm-worker-spare-0", Forbidden("POST", "exceeded quota", status=403)
+    for error in (quota, quota, Conflict("POST", "busy", status=409), None, quota):
+        desk.errors = {name: error} if error else {}
+        await desk.does(one)
+        await settle()
+    told = [call for call in desk.calls if call[0] == "event"]
+    assert told == [("event", "SpareRefused", f"a spare cannot be made: {quota}")] * 2
+
+
 # How fast
 
 

@@ -29,9 +29,9 @@ def test_a_standby_listens_while_it_knows_a_leader() -> None:
         assert listening() == [c.name for c in world.controllers]
         assert await last_word(second) == NotLeader(f"{first.process.address}:{PORT}")
         first.crash()
-        await asyncio.sleep(12)
+        await asyncio.sleep(6.5)
         assert listening() == []
-        await asyncio.sleep(18)
+        await asyncio.sleep(23.5)
         assert world.leader is second
         assert listening() == [second.name]
 

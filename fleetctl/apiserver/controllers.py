@@ -32,6 +32,8 @@ SERVER_NAME = f"fleetctl-controller.{NAMESPACE}"
 LOOKS_EVERY_S = 0.5
 STOPS_WITHIN_S = 10.0
 CHUNK = 2**16
+DIALS_AT_ONCE = 16
+"""A thousand TLS handshakes at once would keep this one process from everything else, controllers' Leases too."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -51,6 +53,7 @@ class ControllerProgram(ControllerProcess):
         self._starts = 0
         self._ready = False
         self._carried: set[asyncio.StreamWriter] = set()
+        self._dials = asyncio.Semaphore(DIALS_AT_ONCE)
 
     @property
     def actor(self) -> str:
@@ -87,6 +90,7 @@ class ControllerProgram(ControllerProcess):
         self._starts += 1
         self.identity = f"{self.name}_{self._starts}"
         self.process = Process(self.identity, "control-plane", self.identity)
+        self._dials = asyncio.Semaphore(DIALS_AT_ONCE)
         self._ready = False
         self.port, health_port = self._world.free_port(), self._world.free_port()
         self._health_port = health_port
@@ -184,12 +188,13 @@ class ControllerProgram(ControllerProcess):
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """An agent's connection: its bytes go over one of ours, which nobody's process makes."""
-        loop = asyncio.get_running_loop()
-        try:
-            far_reader, far_writer = await loop.create_task(self._dial(), context=contextvars.Context())
-        except (OSError, ssl.SSLError, LookupError):
-            writer.close()
-            return
+        loop, dials = asyncio.get_running_loop(), self._dials
+        async with dials:
+            try:
+                far_reader, far_writer = await loop.create_task(self._dial(), context=contextvars.Context())
+            except (OSError, ssl.SSLError, LookupError):
+                writer.close()
+                return
         self._carried.add(far_writer)
         there = loop.create_task(_pump(reader, far_writer))
         back = loop.create_task(_pump(far_reader, writer))

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test apiserver bench-rivals bench-scale check unit conformance model explore judgement campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-blocking bench-placement bench-plan bench-quarantine bench-recovery bench-replay bench-spares record-restart scenario-seeds simulation soak lock clean
+.PHONY: help venv demo test apiserver bench-floor bench-rivals bench-scale check unit conformance model explore judgement campaign mutation cluster-test cluster-test-long cluster cluster-down images image manifests bench-blocking bench-placement bench-plan bench-quarantine bench-recovery bench-replay bench-spares record-restart scenario-seeds simulation soak lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ bench-rivals: venv  ## what others' recoveries cost a real API server (RANKS=256
 bench-scale: venv  ## fleetctl's recoveries on a real API server, beside JobSet's protocol and recreating all (RANKS=1024)
 	KUBEBUILDER_ASSETS=$${KUBEBUILDER_ASSETS:-$$(tests/conformance/programs)} \
 	  $(BIN)/python -m tests.scale.bench_scale --ranks $(or $(RANKS),1024) --times $(or $(TIMES),20)
+
+bench-floor: venv  ## what this machine takes for the least that a rendezvous must do: TLS, a line in, a line out (RANKS=1024)
+	$(BIN)/python -m tests.scale.bench_floor --ranks $(or $(RANKS),1024)
 
 bench-spares: cluster images  ## how long until all ranks run again after docker kill of a node, with a spare and without
 	tests/kind/enter $(BIN)/python tests/cluster/bench_spares.py

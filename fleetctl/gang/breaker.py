@@ -14,7 +14,7 @@ from fleetctl.gang.state import Seconds, Verdict
 
 NOT_CALLS = frozenset({"lemon", "pod-leaving", "rejected-by-node", "stuck-on-node"})
 """Node verdicts that rest on what has happened to pods already."""
-HEED_S = 2.0
+HEED_S = 1.5
 """A node must have been called bad for so long."""
 
 Called = Mapping[str, tuple[Seconds, Seconds]]

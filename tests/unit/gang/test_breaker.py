@@ -171,12 +171,12 @@ def test_nodes_leave_the_count_after_the_window() -> None:
 def test_a_call_is_heeded_when_it_has_lasted_a_moment() -> None:
     policy, word = Recovery().breaker, Verdict(scope="Node", rule="node-condition", rank=0, because="?", node="a")
     called = breaker.counted({}, [word], policy, 10.0)
-    assert breaker.unheeded(called, 11.9) == {"a"}
-    assert breaker.unheeded(called, 12.0) == frozenset()
+    assert breaker.unheeded(called, 11.4) == {"a"}
+    assert breaker.unheeded(called, 11.5) == frozenset()
     called = breaker.counted(called, [], policy, 11.0)
     assert breaker.unheeded(called, 11.0) == frozenset()
     called = breaker.counted(called, [word], policy, 13.0)
-    assert breaker.unheeded(called, 14.9) == {"a"}
+    assert breaker.unheeded(called, 14.4) == {"a"}
 
 
 def test_a_call_that_is_taken_back_at_once_does_nothing() -> None:

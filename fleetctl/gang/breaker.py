@@ -12,8 +12,8 @@ from math import inf
 from fleetctl.gang.spec import Breaker
 from fleetctl.gang.state import Seconds, Verdict
 
-NOT_CALLS = frozenset({"lemon", "pod-leaving", "rejected-by-node", "stuck-on-node"})
-"""Node verdicts that rest on what has happened to pods already."""
+NOT_CALLS = frozenset({"lemon", "pod-leaving", "rejected-by-node", "same-machine", "stuck-on-node"})
+"""Node verdicts that rest on what has happened to pods already, or on another verdict."""
 HEED_S = 1.5
 """A node must have been called bad for so long."""
 

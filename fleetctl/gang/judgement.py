@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fleetctl.gang import breaker, incident, outcome, spares
 from fleetctl.gang.diagnose import diagnose, likeliest_first
 from fleetctl.gang.diagnose.case import Circumstances
+from fleetctl.gang.diagnose.machine import OF_ALL
 from fleetctl.gang.diagnose.node_state import cut_off, silent_domain
 from fleetctl.gang.diagnose.pod_state import is_well
 from fleetctl.gang.snapshot import Aspect, Memory, Snapshot
@@ -110,14 +111,14 @@ def _explained(s: Snapshot, memory: Memory, verdicts: tuple[Verdict, ...]) -> tu
 
 
 def _condemned(s: Snapshot) -> dict[int, Verdict]:
-    """By rank, of the pods that this target was raised to replace for what is seen no more once the trainer restarts: a
-    lemon's failure, an exit that a user's rule is about."""
+    """By rank, of the pods that this target was raised to replace for what may be seen no more once the trainer
+    restarts, or the first of them is gone: a machine's own fault, an exit that a user's rule is about."""
     record = s.status.attempt
     cause = record.cause
     if (
         cause is None
         or record.target == record.released
-        or not (cause.rule == "lemon" or cause.rule.startswith("user-rule-"))
+        or not (cause.rule in OF_ALL or cause.rule.startswith("user-rule-"))
     ):
         return {}
     named = {r.rank: r for r in record.replacing if r.bad}

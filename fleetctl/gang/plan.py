@@ -266,8 +266,7 @@ def _incident(s: Snapshot, memory: Memory, culprit: Verdict, recreated: int) -> 
 
 
 def _name_victims(s: Snapshot, memory: Memory, step: attempt.NameVictims, situation: attempt.Situation) -> Plan:
-    record, verdicts = s.status.attempt, [v for _, v in step.victims]
-    culprit = min(verdicts, key=lambda v: v.scope != "Node")
+    record, culprit = s.status.attempt, likeliest_first(v for _, v in step.victims)[0]
     cause = _cause(culprit, situation)
     paid_for = culprit.rule == "succeeded-too-early" or len(record.replacing) == REPLACING_MAX
     before, budgets = s.status.budgets, s.gang.spec.recovery.budgets

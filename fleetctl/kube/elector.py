@@ -29,8 +29,8 @@ ADDRESS = "fleetctl.dev/rendezvous"
 """The Lease's annotation that says where its holder is reached."""
 JITTER_FACTOR = 1.2
 FRESH_S = 5.0
-"""A holder that lives renews every two seconds, and who waits looks every one and a half: for longer than that it is not
-well. A thousand agents dial us meanwhile, again and again, to be sent to where nobody answers."""
+"""A holder that lives renews every two seconds, and who waits looks every one and a half: for longer than that it is
+not well. A thousand agents dial us meanwhile, again and again, to be sent to where nobody answers."""
 RELEASE_WITHIN: Seconds = 2.0
 
 

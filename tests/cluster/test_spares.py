@@ -83,7 +83,7 @@ def test_a_lemon_is_quarantined_until_somebody_lifts_that() -> None:
         for attempt in (2, 3):
             gang.tell(2, "exit 139")
             gang.running(attempt)
-        gang.moved |= {2}
+        gang.moved |= {rank for rank, there in gang.nodes().items() if there == node}
         gang.tell(2, "exit 139")  # the third time within two days
         gang.running(attempt=4)
         assert gang.nodes()[2] != node

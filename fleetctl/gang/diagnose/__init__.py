@@ -13,6 +13,7 @@ from fleetctl.gang.breaker import is_call
 from fleetctl.gang.diagnose import (
     container_exit,
     hardware,
+    machine,
     node_state,
     pod_state,
     progress,
@@ -54,7 +55,7 @@ def diagnose(
         if verdict := _answer_of_containers(case, telling.ends) if quiet else _first_answer(case):
             answers.append((case, verdict))
     alike = strikes.alike(answers)
-    return likeliest_first(_weighed(case, verdict, alike) for case, verdict in answers)
+    return likeliest_first(machine.left_by_all([_weighed(case, verdict, alike) for case, verdict in answers], whole))
 
 
 def likeliest_first(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:

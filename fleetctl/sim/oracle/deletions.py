@@ -34,7 +34,7 @@ class Deletions:
         self._meddled_with: set[int] = set()
         """Ranks whose pods people laid hands on."""
         self._bad_device: set[str] = set()
-        """Uids of pods."""
+        """Uids of pods, and names of the machines that they are on."""
 
     def faulted(self, event: Faulted) -> None:
         if event.family == "people":
@@ -42,7 +42,7 @@ class Deletions:
         reported = XID.search(event.text) if event.fault == "hardware_report" else None
         if event.fault == "device_unhealthy" or (reported and int(reported[1]) in BEYOND_A_RESTART):
             here = (gang.latest.get(rank) for gang in self._facts.gangs.values() for rank in event.ranks)
-            self._bad_device.update(pod.uid for pod in here if pod)
+            self._bad_device.update(name for pod in here if pod for name in (pod.uid, pod.node) if name)
 
     def written(self, write: PodWrite) -> None:
         if write.is_spare:
@@ -92,7 +92,11 @@ class Deletions:
         if pod is None or not pod.node or pod.node in self._facts.unwell or pod.rank in self._meddled_with:
             return
         rule = records.text(gang.record.cause.get("rule"))
-        if write.uid in self._bad_device or rule in ("lemon", "stuck-on-node") or rule.startswith("user-rule-"):
+        if (
+            {write.uid, pod.node} & self._bad_device
+            or rule in ("lemon", "stuck-on-node")
+            or rule.startswith("user-rule-")
+        ):
             return
         disrupted = records.is_true(records.conditions(write.body).get("DisruptionTarget"))
         if disrupted or records.is_deleting(write.body) or gang.deleting or gang.gone_at is not None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 import msgspec
 from worlds import World, a_gang, running_gang
 
+from fleetctl.gang.breaker import HEED_S
 from fleetctl.gang.judgement import judge
 from fleetctl.gang.spec import Match, UserRule
-from fleetctl.gang.state import Node, Strike
+from fleetctl.gang.state import Node, Report, Strike
 
 
 def struck(world: World, name: str) -> None:
@@ -25,12 +27,12 @@ def test_a_lemon_is_left_though_its_trainer_has_restarted_meanwhile() -> None:
     struck(world, "node-0")
     world.exits(rank=1, code=139)
     begins(world)
-    assert [(r.rank, r.bad) for r in world.status.attempt.replacing] == [(1, True)]
+    assert [(r.rank, r.bad) for r in world.status.attempt.replacing] == [(0, True), (1, True)]
     world.new_life(1)
     world.run()
-    assert [uid for uid, _ in world.deleted] == ["uid-1"]
+    assert [uid for uid, _ in world.deleted] == ["uid-0", "uid-1"]
     assert world.status.history[0].cause.rule == "lemon"
-    assert world.status.history[0].recreated == "1"
+    assert world.status.history[0].recreated == "0-1"
 
 
 def test_so_is_a_machine_that_a_users_rule_is_about_also_by_another_leader() -> None:
@@ -94,7 +96,7 @@ def test_the_successor_of_a_condemned_pod_is_not() -> None:
     struck(world, "node-0")
     world.exits(rank=1, code=139)
     world.run()
-    assert [uid for uid, _ in world.deleted] == ["uid-1"]
+    assert [uid for uid, _ in world.deleted] == ["uid-0", "uid-1"]
     assert world.status.attempt.released == 2
 
 
@@ -118,7 +120,7 @@ def test_a_pod_made_for_this_target_is_not_condemned_with_the_others() -> None:
     world.pod(1, attempt=world.status.attempt.target)
     world.new_life(1)
     world.run()
-    assert world.deleted == []
+    assert [uid for uid, _ in world.deleted] == ["uid-0"]
 
 
 def test_how_long_an_avoided_node_is_well_begins_anew_when_it_is_not() -> None:
@@ -135,3 +137,19 @@ def test_how_long_an_avoided_node_is_well_begins_anew_when_it_is_not() -> None:
     assert remembered(107, "True") == {"n8": 100}
     assert remembered(108, "Unknown") == {}
     assert remembered(109, "True") == {"n8": 109}
+
+
+def test_all_ranks_leave_a_bad_machine_also_if_the_one_that_told_of_it_is_gone_first() -> None:
+    world = running_gang(4)
+    life = world.members[1].life
+    assert life is not None
+    world.update_life(1, hardware=(Report(code="xid-79", device="GPU-3", text="", at=life.started_at + 1),))
+    assert world.think().actions == ()  # heeded in a moment
+    world.now += timedelta(seconds=HEED_S)
+    begins(world)
+    assert [r.rank for r in world.status.attempt.replacing] == [0, 1]
+    world.delete("uid-1", 0)
+    world.run()
+    assert {uid for uid, _ in world.deleted} == {"uid-0", "uid-1"}
+    assert world.status.history[0].recreated == "0-1"
+    assert (world.status.history[0].cause.rule, world.status.history[0].cause.rank) == ("hardware-report", 1)

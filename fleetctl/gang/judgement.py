@@ -160,6 +160,8 @@ def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:
 
 def _well(s: Snapshot) -> list[str]:
     """The nodes that pods without a node must avoid, and need not any more."""
+    if s.status.attempt.target == s.status.attempt.released:
+        return []
     avoided = {node.name: node for m in s.members for node in m.avoided}
     return sorted(name for name, node in avoided.items() if is_well(node, s.now.timestamp()))
 

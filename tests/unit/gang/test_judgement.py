@@ -125,6 +125,8 @@ def test_a_pod_made_for_this_target_is_not_condemned_with_the_others() -> None:
 
 def test_how_long_an_avoided_node_is_well_begins_anew_when_it_is_not() -> None:
     world = running_gang(2)
+    world.exits(rank=1, code=1)
+    begins(world)
 
     def remembered(at: float, ready: str) -> Mapping[str, float]:
         snapshot = world.snapshot()

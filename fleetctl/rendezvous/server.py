@@ -18,6 +18,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from fleetctl.errors import Retry
 from fleetctl.gang.state import Life, Promise, Report, Steps
@@ -58,6 +59,9 @@ LONGEST_WORD, LONGEST_TEXT = 63, 200
 SEND_LIMIT = 64 * 1024
 WAIT_TO_BE_ACCEPTED, ACCEPTED_AT_ONCE = 4096, 32
 """Agents that come back at once wait in the kernel; a TLS handshake costs a millisecond."""
+
+_encoded = lru_cache(maxsize=256, typed=True)(encode)
+"""A thousand agents are told the same. By type: a Ping and a Release of the same are equal tuples."""
 
 
 @dataclass(slots=True)
@@ -471,7 +475,7 @@ class Rendezvous:
             self.statistics.slow += 1
             writer.transport.abort()
         else:
-            writer.write(encode(message))
+            writer.write(_encoded(message))
 
     def _say_last(self, writer: asyncio.StreamWriter, message: FromController) -> None:
         match message:

@@ -86,7 +86,8 @@ def _diagnosed(
         spared=_spared(s),
         well_s={name: s.monotonic - since for name, since in memory.well.items()},
     )
-    missing = {m.rank: memory.waited_s(m.rank, s.monotonic) for m in s.members if not m.at_barrier}
+    waited = ((rank, s.monotonic - since) for rank, (_, since) in memory.waiting.items())
+    missing = {rank: seconds for rank, seconds in waited if not s.members[rank].at_barrier}
     verdicts, condemned = diagnose(s.members, circumstances, missing), _condemned(s)
     if condemned:
         no_less = {v.rank: v for v in verdicts if v.rung != "InPlace"}
@@ -184,11 +185,12 @@ def _seen(s: Snapshot, memory: Memory, verdicts: Sequence[Verdict]) -> incident.
 
 def _why_open(s: Snapshot, called: breaker.Called, verdicts: Sequence[Verdict]) -> str:
     """The sentence of the breaker, if it must open."""
-    policy = s.gang.spec.recovery.breaker
+    policy, calls = s.gang.spec.recovery.breaker, [v for v in verdicts if breaker.is_call(v)]
+    if not calls:
+        return ""
     nodes = {m.pod.node for m in s.members if m.pod and m.pod.node} | called.keys()
     allowed = policy.allows(len(nodes))
-    calls = [v for v in verdicts if breaker.is_call(v)]
-    if len(called) <= allowed or not calls:
+    if len(called) <= allowed:
         return ""
     reset = breaker.reset_command(s.gang.namespace, s.gang.name, policy.resets)
     return breaker.why_open(called, allowed, policy, calls[0].because, reset)

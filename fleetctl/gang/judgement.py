@@ -88,7 +88,8 @@ def _diagnosed(
     )
     waited = ((rank, s.monotonic - since) for rank, (_, since) in memory.waiting.items())
     missing = {rank: seconds for rank, seconds in waited if not s.members[rank].at_barrier}
-    verdicts, condemned = diagnose(s.members, circumstances, missing), _condemned(s)
+    verdicts = diagnose(s.members, circumstances, missing)
+    condemned = {v.rank: v for v in _condemned(s) if not (distrusted and breaker.is_call(v))}
     if condemned:
         no_less = {v.rank: v for v in verdicts if v.rung != "InPlace"}
         verdicts = likeliest_first(({v.rank: v for v in verdicts} | condemned | no_less).values())
@@ -111,8 +112,8 @@ def _explained(s: Snapshot, memory: Memory, verdicts: tuple[Verdict, ...]) -> tu
     return likeliest_first((*verdicts, found)) if found else verdicts
 
 
-def _condemned(s: Snapshot) -> dict[int, Verdict]:
-    """By rank, of the pods that this target was raised to replace for what may be seen no more once the trainer
+def _condemned(s: Snapshot) -> list[Verdict]:
+    """Of the pods that this target was raised to replace for what may be seen no more once the trainer
     restarts, or the first of them is gone: a machine's own fault, an exit that a user's rule is about."""
     record = s.status.attempt
     cause = record.cause
@@ -121,11 +122,11 @@ def _condemned(s: Snapshot) -> dict[int, Verdict]:
         or record.target == record.released
         or not (cause.rule in OF_ALL or cause.rule.startswith("user-rule-"))
     ):
-        return {}
+        return []
     named = {r.rank: r for r in record.replacing if r.bad}
     pods = ((rank, s.members[rank].pod, r) for rank, r in named.items())
-    return {
-        rank: Verdict(
+    return [
+        Verdict(
             scope="Node" if cause.scope == "Node" else "Container",
             rule=cause.rule,
             rank=rank,
@@ -135,7 +136,7 @@ def _condemned(s: Snapshot) -> dict[int, Verdict]:
         )
         for rank, pod, r in pods
         if pod is not None and pod.uid == r.uid and pod.attempt < record.target and not pod.terminal
-    }
+    ]
 
 
 def _waiting(s: Snapshot, memory: Memory) -> Mapping[int, tuple[Aspect, float]]:

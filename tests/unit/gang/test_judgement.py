@@ -9,12 +9,21 @@ from worlds import World, a_gang, running_gang
 
 from fleetctl.gang.breaker import HEED_S
 from fleetctl.gang.judgement import judge
-from fleetctl.gang.spec import Match, UserRule
+from fleetctl.gang.spec import Latch, Match, UserRule
 from fleetctl.gang.state import Node, Report, Strike
 
 
 def struck(world: World, name: str) -> None:
     world.node(name, strikes=(Strike(at=world.clock() - 3600, rule="hang", who="default/llm/1"),))
+
+
+def told_of_a_device(world: World, rank: int) -> None:
+    """And it has been heeded."""
+    life = world.members[rank].life
+    assert life is not None
+    world.update_life(rank, hardware=(Report(code="xid-79", device="GPU-3", text="", at=life.started_at + 1),))
+    assert world.think().actions == ()
+    world.now += timedelta(seconds=HEED_S)
 
 
 def begins(world: World) -> None:
@@ -141,13 +150,19 @@ def test_how_long_an_avoided_node_is_well_begins_anew_when_it_is_not() -> None:
     assert remembered(109, "True") == {"n8": 109}
 
 
+def test_an_open_breaker_keeps_those_that_were_named_on_somebodys_word() -> None:
+    world = running_gang(4)
+    told_of_a_device(world, rank=1)
+    begins(world)
+    latch = Latch(since="2026-11-21T06:00:00Z", message="the breaker is open", resets=0)
+    world.status = msgspec.structs.replace(world.status, breaker=latch)
+    world.run()
+    assert (world.deleted, world.status.attempt.released) == ([], 2)
+
+
 def test_all_ranks_leave_a_bad_machine_also_if_the_one_that_told_of_it_is_gone_first() -> None:
     world = running_gang(4)
-    life = world.members[1].life
-    assert life is not None
-    world.update_life(1, hardware=(Report(code="xid-79", device="GPU-3", text="", at=life.started_at + 1),))
-    assert world.think().actions == ()  # heeded in a moment
-    world.now += timedelta(seconds=HEED_S)
+    told_of_a_device(world, rank=1)
     begins(world)
     assert [r.rank for r in world.status.attempt.replacing] == [0, 1]
     world.delete("uid-1", 0)

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleetctl.gang.pods import LABEL_GANG
+from fleetctl.gang.pods import LABEL_GANG, LABEL_RANK
 from fleetctl.gang.strikes import STRIKES
 from fleetctl.kind.audit import AuditLog
 from fleetctl.kind.cluster import Cluster
@@ -102,6 +102,8 @@ class _Run:
         self.judged_until = 0.0
         """Unix time; a gang that is created again begins another story."""
         self.released: dict[int, float] = {}
+        self._nodes: dict[int, str] = {}
+        """By rank."""
         self.failures: list[str] = []
         self._waiting: list[tuple[float, int, Event]] = []
         self._numbers = itertools.count()
@@ -188,9 +190,13 @@ class _Run:
             self._wrote_at = event.at
         if event.plural == "gangs" and event.before is None:
             self._judge(self.began + event.at)
+        if event.plural == "pods" and event.after is not None:
+            rank = (event.after["metadata"].get("labels") or {}).get(LABEL_RANK)
+            if rank is not None:
+                self._nodes[int(rank)] = event.after["spec"].get("nodeName", "")
         record = record_of(event.after) if event.plural == "gangs" else {}
-        if (cause := record.get("cause") or {}).get("rule") == "lemon":
-            self.injector.moved.add(cause["rank"])  # two failures on one machine: chance may draw that
+        if (cause := record.get("cause") or {}).get("rule") == "lemon":  # two failures on one machine may be chance
+            self.injector.moved |= {rank for rank, node in self._nodes.items() if node == cause.get("node")}
         if record.get("releasedAt"):
             self.released[record["released"]] = datetime.fromisoformat(record["releasedAt"]).timestamp()
 

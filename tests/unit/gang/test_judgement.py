@@ -137,9 +137,13 @@ def test_how_long_an_avoided_node_is_well_begins_anew_when_it_is_not() -> None:
     world.exits(rank=1, code=1)
     begins(world)
 
+    now = int(world.clock())
+
     def remembered(at: float, ready: str) -> Mapping[str, float]:
         snapshot = world.snapshot()
-        waits = replace(snapshot.members[1], avoided=(Node(name="n8", ready=ready), Node(name="n9", silent=True)))
+        lemon = Node(name="n7", strikes=tuple(Strike(at=now, rule=rule, who="ns/g/1") for rule in ("hang", "lemon")))
+        avoided = (lemon, Node(name="n8", ready=ready), Node(name="n9", silent=True))
+        waits = replace(snapshot.members[1], avoided=avoided)
         snapshot = replace(snapshot, members=(snapshot.members[0], waits), monotonic=at)
         world.memory = judge(snapshot, world.memory).memory
         return world.memory.well

@@ -25,6 +25,7 @@ TRIED_AGAIN_S = 60.0
 REFILL_S = 5.0
 """Spares that are missing are made so often at most: a quota may refuse them."""
 BETWEEN_LOOKS_S = 1.0
+"""At least, while spares are due."""
 
 T = TypeVar("T")
 
@@ -79,6 +80,8 @@ def at_pace(items: Sequence[T], recent: Pace, now: float) -> tuple[Sequence[T], 
 
 
 def deletions(victims: Sequence[tuple[Member, Verdict | None]]) -> DeletePods:
+    """Of these pods, each with the grace that its verdict allows; its own where there is none."""
+
     def grace_s(verdict: Verdict | None) -> int | None:
         return None if verdict is None else 0 if verdict.dead else GRACE_S
 

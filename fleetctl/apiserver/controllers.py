@@ -32,7 +32,7 @@ SERVER_NAME = f"fleetctl-controller.{NAMESPACE}"
 LOOKS_EVERY_S = 0.5
 STOPS_WITHIN_S = 10.0
 CHUNK = 2**16
-DIALS_AT_ONCE = 16
+DIALS_AT_ONCE = 32
 """A thousand TLS handshakes at once would keep this one process from everything else, controllers' Leases too."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -189,13 +189,18 @@ class ControllerProgram(ControllerProcess):
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """An agent's connection: its bytes go over one of ours, which nobody's process makes."""
         loop, dials = asyncio.get_running_loop(), self._dials
+        hello = await reader.read(CHUNK)
         async with dials:
+            if reader.at_eof():  # it has given up: a handshake for nobody would keep the others waiting
+                writer.close()
+                return
             try:
                 far_reader, far_writer = await loop.create_task(self._dial(), context=contextvars.Context())
             except (OSError, ssl.SSLError, LookupError):
                 writer.close()
                 return
         self._carried.add(far_writer)
+        far_writer.write(hello)
         there = loop.create_task(_pump(reader, far_writer))
         back = loop.create_task(_pump(far_reader, writer))
         await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 
 R = TypeVar("R")
 _MANY_TASKS = 2_000
+"""Of so many, those that are over are forgotten."""
 
 
 class Process:
     """A program that runs on `host`, and can be frozen or killed as one."""
 
-    __slots__ = ("address", "frozen", "held", "host", "killed", "name", "tasks")
+    __slots__ = ("address", "forgets_at", "frozen", "held", "host", "killed", "name", "tasks")
 
     def __init__(self, name: str, host: str, address: str = "") -> None:
         self.name = name
@@ -31,6 +32,7 @@ class Process:
         self.held: list[Any] = []
         self.tasks: list[asyncio.Task[Any]] = []
         """Kept so that nothing of a killed process is finalised before the run is over."""
+        self.forgets_at = _MANY_TASKS
 
     def __repr__(self) -> str:
         return f"<Process {self.name}>"
@@ -99,8 +101,9 @@ class Processes(asyncio.AbstractEventLoop):
         if process is not None:
             self._processes[process] = None
             process.tasks.append(task)
-            if len(process.tasks) > _MANY_TASKS:
+            if len(process.tasks) > process.forgets_at:
                 process.tasks = [t for t in process.tasks if not t.done() or t._log_traceback]
+                process.forgets_at = max(_MANY_TASKS, 2 * len(process.tasks))  # thousands live: not at each new one
 
     def lost_errors(self) -> list[BaseException]:
         """What tasks of processes raised and nobody has asked for: asyncio would complain of it when it forgets the

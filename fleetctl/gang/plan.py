@@ -55,6 +55,9 @@ RESEND_S = 1.0
 """Messages that were not answered are sent again after so many seconds."""
 LOOK_S = 5.0
 """While a gang gathers, deadlines are looked at so often."""
+HELD_AGAIN_S = 10.0
+"""What holds a gang up is told anew after so many seconds at the earliest: as it comes and goes for one node, and one
+rank, after the other, each change would be a write and an Event."""
 ALONE_AGAIN_S, ALONE_LATEST_S = 10.0, 300.0
 """While we only observe, a rank that keeps restarting is let in after so many seconds, then after twice as many."""
 ALONE_FORGIVEN_S = 600.0
@@ -368,7 +371,8 @@ def _gather(s: Snapshot, memory: Memory, step: attempt.Gather, situation: attemp
     missing = f" for rank {ranges(m.rank for m in step.missing)}" if step.missing else ""
     reasons = [f"attempt {target} waits{missing}", *stuck]
     if stuck:
-        actions += _held(s, "; ".join(stuck), "Waiting")
+        held, memory = _held(s, memory, "; ".join(stuck), "Waiting")
+        actions += held
     elif s.status.holds("Held"):
         actions.append(_not_held(s))
     if step.reset:
@@ -422,7 +426,8 @@ def _report(s: Snapshot, memory: Memory, step: attempt.Report, situation: attemp
     record, now, alone, pinged = s.status.attempt, s.monotonic, dict(memory.alone), []
     cause = _cause(step.verdict, situation)
     message = f"Observe: would begin attempt {record.target + 1}: {cause.message}; mode Enforce would let it"
-    actions: list[Action] = list(_held(s, message, "Observe"))
+    told, memory = _held(s, memory, message, "Observe")
+    actions: list[Action] = list(told)
     for member in step.alone:
         assert member.pod  # noqa: S101  (it stands at the barrier)
         times, at = alone.get(member.pod.uid, (0, 0.0))
@@ -568,23 +573,33 @@ def _ended(s: Snapshot, cause: Cause, found: Incident, reason: str, message: str
 
 def _hold(s: Snapshot, memory: Memory, step: attempt.Hold, situation: attempt.Situation) -> Plan:
     trains = attempt.running(situation) and not situation.verdicts
-    actions = tuple(_held(s, step.because, step.reason, trains=trains))
+    told, memory = _held(s, memory, step.because, step.reason, trains=trains)
     # nobody is late who was told nothing meanwhile
     waiting = {} if attempt.paused(situation) else {r: w for r, w in memory.waiting.items() if not w[0][2]}
-    return Plan(actions, reasons=(f"held: {step.because}",), memory=replace(memory, waiting=waiting))
+    held = s.status.condition("Held")
+    wake_in = LOOK_S if not told and held and held.message != step.because else None  # that is told later
+    return Plan(
+        tuple(told), wake_in=wake_in, reasons=(f"held: {step.because}",), memory=replace(memory, waiting=waiting)
+    )
 
 
-def _held(s: Snapshot, because: str, reason: str, *, trains: bool = False) -> list[WriteStatus]:
-    """The write that says so, unless it has been said. `trains`: all ranks run all the same."""
+def _held(
+    s: Snapshot, memory: Memory, because: str, reason: str, *, trains: bool = False
+) -> tuple[list[WriteStatus], Memory]:
+    """The write that says so, unless it has been said, or much the same a moment ago. `trains`: all ranks run all the
+    same."""
     held, released = s.status.condition("Held"), s.status.attempt.released
     said = held is not None and held.status == "True" and held.message == because
-    if said and s.status.holds("Running") == trains:
-        return []
+    alike = held is not None and held.status == "True" and held.reason == reason
+    soon = alike and s.monotonic < memory.held + HELD_AGAIN_S
+    if (said or soon) and s.status.holds("Running") == trains:
+        return [], memory
     runs: Change = ("Running", "False", "Held", because)
     if trains:
         runs = ("Running", "True", "AllRanksReleased", f"{len(s.members)} ranks run attempt {released}")
     status = with_conditions(s.status, s, ("Held", "True", reason, because), runs)
-    return [WriteStatus(status, None if said else Notice("Held", because, "Hold", "Warning"))]
+    notice = None if said else Notice("Held", because, "Hold", "Warning")
+    return [WriteStatus(status, notice)], replace(memory, held=s.monotonic)
 
 
 def _not_held(s: Snapshot) -> WriteStatus:

@@ -69,7 +69,7 @@ class Memory:
     are well again, and since when.
     `released`: the attempt that was released last, and since when we know. `left`: the nodes that ranks were on when
     their pods were given up in this recovery. `taken`: the spares whose room they take. `refilled`: when spares were
-    made last.
+    made last. `held`: when it was told last what holds the gang up.
     """
 
     round: attempt.Round | None = None
@@ -90,6 +90,7 @@ class Memory:
     left: Mapping[int, Node] = field(default_factory=dict)
     taken: spares.Taken = spares.NONE_TAKEN
     refilled: float = -inf
+    held: float = -inf
 
     def waited_s(self, rank: int, now: float) -> float:
         return now - self.waiting[rank][1] if rank in self.waiting else 0.0

@@ -276,6 +276,23 @@ def test_too_many_bad_nodes() -> None:
     ]
 
 
+def test_bad_nodes_that_come_and_go_are_told_of_every_ten_seconds() -> None:
+    world = running_gang(16)
+    for number in range(3):
+        world.dies(f"node-{number}")
+    (first,) = [line for line in turn(world) if line.startswith("Held=True")]
+    assert "3 of 8 nodes" in first
+    world.dies("node-3")
+    world.now += timedelta(seconds=9)
+    assert turn(world)[-1] == "again in 5 s"
+    assert "3 of 8" in str(world.status.condition("Held"))
+    world.now += timedelta(seconds=1)
+    _, held, event, _ = turn(world)
+    assert "4 of 8 nodes" in held
+    assert event.startswith("Warning Event Held")
+    assert len(turn(world)) == 1  # it has been told
+
+
 @pytest.mark.parametrize(("bad", "listed"), [(8, "node-7)"), (9, "node-7, …)")])
 def test_of_many_bad_nodes_eight_are_listed(bad: int, listed: str) -> None:
     world = running_gang(20)

@@ -15,7 +15,7 @@ from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, NameTaken
 from fleetctl.controller.resources import GangObject
 from fleetctl.errors import FleetctlError, GiveUp
-from fleetctl.gang.actions import Action, Notice, Plan, WriteStatus
+from fleetctl.gang.actions import Action, Notice, Ping, Plan, Prove, Release, Reset, WriteStatus
 from fleetctl.gang.identity import Gang
 from fleetctl.gang.plan import RECHECK_S, plan
 from fleetctl.gang.snapshot import Acceptance, Memory, Snapshot
@@ -35,6 +35,8 @@ REFUSED_BEFORE_TOLD_S = 3.0
 """What the API server refuses for so long, the gang's status says; the object of an earlier gang is gone by then."""
 QUIET_S = 1.0
 """Between two lines of the log that report only progress."""
+MESSAGES = {Ping, Prove, Release, Reset}
+"""To agents; sent again to those that have not answered."""
 
 
 class GangLoop:
@@ -77,6 +79,7 @@ class GangLoop:
         self._acceptance: tuple[str, int, float, Acceptance] | None = None
         self._said: tuple[str, ...] = ()
         self._said_at = 0.0
+        self._did: set[type[Action]] = set()
         self._refused: tuple[str, float] | None = None
         self._gang: tuple[tuple[str, int], Gang] | None = None
         self._members = views.Members()
@@ -190,10 +193,11 @@ class GangLoop:
             await self._executor.notify(seen, Notice("CannotAct", message, "Retry", "Warning"))
 
     def _say(self, seen: GangObject, decided: Plan) -> None:
-        now = asyncio.get_running_loop().time()
-        if decided.reasons == self._said or (not decided.actions and now < self._said_at + QUIET_S):
-            return  # a thousand ranks that arrive one by one are not a thousand lines
-        self._said, self._said_at = decided.reasons, now
+        now, does = asyncio.get_running_loop().time(), {type(action) for action in decided.actions}
+        only_goes_on = not does or (does == self._did and does <= MESSAGES)
+        if decided.reasons == self._said or (only_goes_on and now < self._said_at + QUIET_S):
+            return  # a thousand ranks that arrive, or answer, one by one are not a thousand lines
+        self._said, self._said_at, self._did = decided.reasons, now, does
         log.info("; ".join(decided.reasons), extra=self._about(seen))
 
     def _about(self, seen: GangObject) -> dict[str, object]:

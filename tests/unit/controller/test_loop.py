@@ -17,10 +17,10 @@ from fleetctl.controller.cache import Cache
 from fleetctl.controller.executor import Executor, NameTaken
 from fleetctl.controller.loop import AGAIN_AFTER_ERROR_S, AGAIN_AFTER_REFUSAL_S, REFUSED_BEFORE_TOLD_S, GangLoop
 from fleetctl.controller.resources import GangObject
-from fleetctl.gang.actions import Notice, Plan, WriteStatus
+from fleetctl.gang.actions import Action, Notice, Ping, Plan, Reset, WriteStatus
 from fleetctl.gang.snapshot import Memory, Snapshot
 from fleetctl.gang.spec import AttemptRecord, GangSpec, GangStatus, Group
-from fleetctl.gang.state import Life, Node, Zombie
+from fleetctl.gang.state import Life, Node, Promise, Zombie
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.errors import Conflict, Refused
 from fleetctl.kube.objects import ObjectMeta, Pod, PodSpec
@@ -314,3 +314,26 @@ async def test_once_the_target_is_raised_or_released_the_next_look_waits_for_not
     assert told - raised < 0.01
     assert released - told >= 0.2  # a status that says no more than before
     assert after - released < 0.01
+
+
+@in_virtual_time
+async def test_ranks_that_answer_one_after_the_other_are_a_line_a_second(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = now()
+
+    def planned(snapshot: Snapshot, memory: Memory) -> Plan:
+        passed = round(snapshot.monotonic - began, 2)
+        action: Action = Reset(("u",), 2) if passed < 1.5 else Ping(("u",), Promise(attempt=2, ticket="t"))
+        return Plan((action,), reasons=(f"{type(action).__name__} at {passed}",), memory=memory)
+
+    monkeypatch.setattr(module, "plan", planned)
+    with caplog.at_level(logging.INFO):
+        async with Stage(raising(None)).running() as loop:
+            await poked(loop, 3.0)
+    lines = [(kind, float(at)) for kind, _, at in (line.split() for line in caplog.messages)]
+    assert [kind for kind, _ in lines] == ["Reset", "Reset", "Ping", "Ping"]
+    (_, first), (_, second), (_, third), (_, fourth) = lines
+    assert 1.0 <= second - first < 1.2
+    assert 1.5 <= third < 1.7  # at once: it is another thing that is done
+    assert 1.0 <= fourth - third < 1.2

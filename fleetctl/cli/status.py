@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
+from fleetctl.cli.quarantine import quarantined
 from fleetctl.clock import SystemClock
+from fleetctl.controller.quarantine import mark_of
 from fleetctl.controller.resources import GANGS, GangObject
 from fleetctl.controller.views import gang_view, members
 from fleetctl.controller.views import spares as spares_of
@@ -21,26 +23,41 @@ from fleetctl.gang.state import Member, Spare
 from fleetctl.kube.auth import Endpoint, load_endpoint
 from fleetctl.kube.client import KubeClient
 from fleetctl.kube.connect import connect
-from fleetctl.kube.errors import NotFound
+from fleetctl.kube.errors import Forbidden, NotFound
 from fleetctl.kube.objects import PODS, Pod
+
+Nodes = Sequence[str] | None
+"""Names; None: whoever asks may not list nodes."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the status of one gang."""
-    gang, ranks, spares = asyncio.run(_read(options))
+    gang, ranks, spares, nodes = asyncio.run(_read(options))
     if options.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(as_json(gang, ranks, spares))).decode())
+        print(msgspec.json.format(msgspec.json.encode(as_json(gang, ranks, spares, nodes))).decode())
     else:
-        print("\n".join(as_text(gang, ranks, SystemClock().now(), spares)))
+        print("\n".join(as_text(gang, ranks, SystemClock().now(), spares, nodes)))
     return 0
 
 
-async def _read(options: argparse.Namespace) -> tuple[GangObject, tuple[Member, ...], tuple[Spare, ...]]:
+async def _read(options: argparse.Namespace) -> tuple[GangObject, tuple[Member, ...], tuple[Spare, ...], Nodes]:
     endpoint = await load_endpoint(options.kubeconfig, options.context)
     async with connect(endpoint, "status") as client:
         gang, pods = await find(client, namespace_of(options, endpoint), options.gang)
+        nodes = await quarantined_by(client, gang)
     view = gang_view(gang)
-    return gang, members(view, pods, lambda _: None, lambda _: None), spares_of(view, pods, lambda _: None)
+    ranks, spares = members(view, pods, lambda _: None, lambda _: None), spares_of(view, pods, lambda _: None)
+    return gang, ranks, spares, nodes
+
+
+async def quarantined_by(client: KubeClient, gang: GangObject) -> Nodes:
+    """The nodes that get no new pods because of what this gang met there."""
+    try:
+        nodes = await quarantined(client)
+    except Forbidden:
+        return None
+    name = f"{gang.metadata.namespace}/{gang.metadata.name}"
+    return [node.metadata.name for node in nodes if (mark := mark_of(node)) and name in mark.gangs]
 
 
 def namespace_of(options: argparse.Namespace, endpoint: Endpoint) -> str:
@@ -61,8 +78,10 @@ async def find(client: KubeClient, namespace: str, name: str) -> tuple[GangObjec
     return gang, {pod.metadata.name: pod for pod in found.items}
 
 
-def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime, spares: Sequence[Spare] = ()) -> Iterator[str]:
-    """The lines of the status."""
+def as_text(
+    gang: GangObject, ranks: tuple[Member, ...], now: datetime, spares: Sequence[Spare] = (), nodes: Nodes = None
+) -> Iterator[str]:
+    """The lines of the status. `nodes`: those in quarantine because of this gang."""
     status, record = gang.status, gang.status.attempt
     running = status.condition("Running")
     yield f"Gang:     {gang.metadata.namespace}/{gang.metadata.name}"
@@ -82,6 +101,8 @@ def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime, spares: 
         yield f"{'Ranks:' if number == 0 else '':9} {of:{width}}  {what}"
     if wanted := sum(group.spares for group in gang.spec.groups):
         yield f"Spares:   {_ready(spares)}/{wanted} ready"
+    if nodes:
+        yield f"Nodes:    in quarantine: {', '.join(nodes)}; see fleetctl quarantine"
     latch = status.breaker
     if latch:
         yield f"Breaker:  opened {_age(latch.since, now).removeprefix(', ')}"
@@ -105,9 +126,9 @@ def as_text(gang: GangObject, ranks: tuple[Member, ...], now: datetime, spares: 
         f"Budget:   {sum(spent.hours.values())} of {budget.restarts} restarts in {budget.within_hours} h, "
         f"{spent.since_progress} of {budget.without_progress} in a row without progress"
     )
-    if nodes := sum(status.budgets.node.hours.values()):
+    if lost := sum(status.budgets.node.hours.values()):
         allowed = policy.budgets.node
-        yield f"          {nodes} of {allowed.restarts} because of nodes or lost pods in {allowed.within_hours} h"
+        yield f"          {lost} of {allowed.restarts} because of nodes or lost pods in {allowed.within_hours} h"
 
 
 def _how(last: Recovered) -> str:
@@ -115,7 +136,9 @@ def _how(last: Recovered) -> str:
     return done(last) if begins else f"{last.cause.message}; {done(last)}"
 
 
-def as_json(gang: GangObject, ranks: tuple[Member, ...], spares: Sequence[Spare] = ()) -> dict[str, Any]:
+def as_json(
+    gang: GangObject, ranks: tuple[Member, ...], spares: Sequence[Spare] = (), nodes: Nodes = None
+) -> dict[str, Any]:
     """The same for programs: the Gang's status, and what each rank does."""
     running = gang.status.condition("Running")
     return {
@@ -124,6 +147,7 @@ def as_json(gang: GangObject, ranks: tuple[Member, ...], spares: Sequence[Spare]
         "size": gang.spec.size,
         "ready": sum(1 for m in ranks if _trains(m)),
         "spares": {"wanted": sum(group.spares for group in gang.spec.groups), "ready": _ready(spares)},
+        "quarantined": nodes,
         "state": running.reason if running else "New",
         "message": running.message if running else "",
         "ranks": by_activity(ranks),

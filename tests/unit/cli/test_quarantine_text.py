@@ -10,13 +10,17 @@ import pytest
 
 from fleetctl.cli import main, quarantine
 from fleetctl.cli.quarantine import as_lifted, as_text, lift, quarantined
+from fleetctl.cli.status import quarantined_by
+from fleetctl.controller.resources import GangObject
 from fleetctl.errors import GiveUp
+from fleetctl.gang.spec import GangSpec
 from fleetctl.kube.client import KubeClient
-from fleetctl.kube.objects import Node
+from fleetctl.kube.objects import Node, ObjectMeta
 from fleetctl.sim.apiserver import ApiServer
 from fleetctl.sim.journal import Journal
 from fleetctl.sim.loop import BEGIN, VirtualLoop
 from fleetctl.sim.transport import FrontDoor
+from fleetctl.sim.troubles import Errors
 
 NOW = datetime(2026, 11, 21, 6, 10, tzinfo=UTC)
 KEY = "fleetctl.dev/quarantine"
@@ -175,3 +179,20 @@ def test_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert json.loads(printed("-o", "json")) == json.loads(printed("--lift", "gpu-2", "-o", "json"))
     assert main._dispatch(["fleetctl", "quarantine", "--lift", "gpu-9"]) == 1
     assert capsys.readouterr().err == "fleetctl: not there\n"
+
+
+def test_the_status_of_a_gang_names_the_nodes_that_it_wants_there(cluster: Cluster) -> None:
+    cluster.a_node("gpu-2", LEMON)
+    cluster.a_node("gpu-10", HARDWARE)
+    cluster.a_node("gpu-3", "{spoilt")
+
+    def of(name: str) -> list[str] | None:
+        gang = GangObject(metadata=ObjectMeta(namespace="ml", name=name), spec=GangSpec(groups=[]))
+        found = cluster.loop.run_until_complete(quarantined_by(cluster.client(), gang))
+        return None if found is None else list(found)
+
+    assert of("llm") == ["gpu-10", "gpu-2"]
+    assert of("vision") == ["gpu-2"]
+    assert of("other") == []
+    cluster.door.begin(Errors(plural="nodes", status=403))
+    assert of("llm") is None

@@ -88,6 +88,14 @@ def test_spares_that_could_be_taken_are_counted() -> None:
     assert as_json(seen, ranks, spares)["spares"] == {"wanted": 3, "ready": 1}
 
 
+def test_nodes_that_the_gang_wants_in_quarantine_are_named() -> None:
+    seen, ranks = gang(running("AllRanksReleased", "4 ranks run attempt 4")), tuple(map(rank, range(4)))
+    line = "Nodes:    in quarantine: gpu-10, gpu-2; see fleetctl quarantine"
+    assert line in list(as_text(seen, ranks, NOW, (), ["gpu-10", "gpu-2"]))
+    assert as_json(seen, ranks, (), ["gpu-10", "gpu-2"])["quarantined"] == ["gpu-10", "gpu-2"]
+    assert as_json(seen, ranks)["quarantined"] is None
+
+
 def test_a_gang_that_recovers_shows_which_ranks_are_where() -> None:
     waits = Container(name="trainer", waiting_reason="PodInitializing")
     pulls = Container(name="fleetctl-life", waiting_reason="ErrImagePull")

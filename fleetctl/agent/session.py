@@ -32,6 +32,10 @@ CONNECT_S = 5.0
 SILENT_BEATS = 3
 BACK_OFF_S = (0.1, 3.0)
 TRY_AGAIN_S = (0.2, 0.5)
+STAY_S = 20.0
+"""With a standby that knows no leader: whoever takes over does so within that time, or is not this one."""
+REACH_AGAIN_S = 6.0
+"""A leader that could not be reached is dead, perhaps; a standby names it for five seconds more."""
 GOODBYE_S = 0.2
 PROVE_AGAIN_S = 0.25
 
@@ -131,6 +135,7 @@ class Agent:
         self._said = ""
         self._failures = 0
         self._redirect = ""
+        self._unreached = ("", 0.0)  # where we were sent last in vain, and when
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[object] | None = None
         self._proof: asyncio.Task[None] | None = None
@@ -183,6 +188,8 @@ class Agent:
     async def _attend(self) -> float:
         """One stream from dial to end; how long to wait before the next."""
         address, self._redirect = self._redirect, ""
+        if address:
+            self._unreached = (address, asyncio.get_running_loop().time())
         where = address or "the Service"
         writer = None
         try:
@@ -207,12 +214,14 @@ class Agent:
     ) -> float:
         # Nothing waits for the stream to drain: a few small lines are all it can collect before it counts as silent.
         pulse = _Pulse(writer, self._read_progress)
+        stays_until = asyncio.get_running_loop().time() + STAY_S
         try:
             while True:
                 message = await receive(reader)
                 pulse.heard()
                 match message:
                     case Welcome(beat_s):
+                        self._unreached, stays_until = ("", 0.0), 0.0
                         pulse.beat_every(max(beat_s, 0.1))
                         self._say_once(f"welcomed by {where}")
                         self._told_hardware = ()
@@ -220,10 +229,14 @@ class Agent:
                     case BeatAck():
                         self._failures = 0
                     case NotLeader(address):
-                        if address and may_redirect:
+                        now, (unreached, at) = asyncio.get_running_loop().time(), self._unreached
+                        in_vain = address == unreached and now < at + REACH_AGAIN_S
+                        if address and may_redirect and not in_vain:
                             self._redirect = address
                             return 0.0
-                        return self._back_off(f"{where} does not lead")
+                        if now >= stays_until or (address and not in_vain):
+                            return self._back_off(f"{where} does not lead")
+                        self._say_once(f"{where} does not lead: staying until somebody does")
                     case TryAgain(reason):
                         self._say_once(f"{where} says try again: {reason}")
                         low, high = TRY_AGAIN_S

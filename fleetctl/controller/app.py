@@ -47,7 +47,6 @@ from fleetctl.rendezvous.tokens import TokenVerifier
 log = logging.getLogger(__name__)
 LEASE = "fleetctl-controller"
 START_AGAIN_S = 2.0
-LOOK_FOR_LEADER_S = 1.0
 LOOK_FOR_SPARES_S = 5.0
 
 
@@ -251,24 +250,13 @@ class Controller:
                 self._gang_tasks = None  # agents may still speak, but nobody begins anything any more
 
     async def _attend_agents(self) -> None:
-        """Listen while we lead, or did and nobody else can yet, or know who does, and where. While nobody does, a
-        thousand agents that look for the leader are turned away by the kernel, at once, not by us, one TLS handshake
-        each."""
+        """A standby says who leads, and keeps those who cannot get there until it leads itself."""
         await self._cache.synced()
-        while True:
-            if self._elector.leading:
+        async with self._rendezvous.listening(None, self._settings.listen_port, self._authority.context):
+            while True:
+                await self._until(lambda: self._elector.leading)
                 if await self._begin_term():
-                    async with self._listening():
-                        await self._until(lambda: not self._attends())
-            elif self._elector.holders_address:
-                async with self._listening():
-                    while not self._elector.leading and self._elector.holders_address:
-                        await self._turn_of_leadership()
-            else:
-                await self._turn_of_leadership()
-
-    def _listening(self) -> contextlib.AbstractAsyncContextManager[asyncio.Server]:
-        return self._rendezvous.listening(None, self._settings.listen_port, self._authority.context)
+                    await self._until(lambda: not self._attends())
 
     async def _begin_term(self) -> bool:
         """Who led before us may have made pods that our watch does not show yet. From now on only we make any. Until
@@ -283,6 +271,7 @@ class Controller:
             await self._until(lambda: not self._elector.leading or self._elector.transitions != term)
             return False
         self._term, self._led_since = term, asyncio.get_running_loop().time()
+        self._rendezvous.leadership_changed()
         for loop in self._loops.values():
             loop.changed()
         return True
@@ -297,20 +286,13 @@ class Controller:
             self._leadership_turned.clear()
             await self._leadership_turned.wait()
 
-    async def _turn_of_leadership(self) -> None:
-        """Returns when something has changed, or it is time to look whether the leader is still heard of."""
-        self._leadership_turned.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_FOR_LEADER_S):
-                await self._leadership_turned.wait()
-
     def is_ready(self) -> bool:
         """Whether everything was read once. A standby is ready too."""
         return self._cache.is_synced
 
     def agents(self) -> int:
-        """How many have a stream to us."""
-        return self._rendezvous.statistics.streams
+        """How many have a stream to us, as the one who leads."""
+        return self._rendezvous.attended
 
     def has_spares(self) -> bool:
         """Whether any gang asks for some."""
@@ -339,6 +321,7 @@ class Controller:
         self._leadership_turned.set()
         if not (self._elector.leading or self._elector.lapsed):
             self._rendezvous.dismiss_all()
+        self._rendezvous.leadership_changed()
         for loop in self._loops.values():
             loop.changed()
 

@@ -8,6 +8,9 @@ whenever that agent wakes: it would have ponged a moment before.
 Asking twice is harmless: `ping`, `release`, `reset` and `prove` do not block, do nothing on a stream that is gone, and
 repeat the same line at most once a second. They are level-triggered: ask again while the answer has not come.
 
+A **standby** answers a hello with who leads, and keeps the stream of an agent that stays because it cannot get there.
+If we lead next it is welcomed, and its TLS handshake was made before it mattered.
+
 A **superseded** pod was deleted or replaced, and yet its agent speaks: perhaps its node was frozen. It is parked, so
 that it stays quiet and can be reset, and is told nothing else. As a life it does not count: `life` does not know it.
 """
@@ -57,6 +60,10 @@ REPEAT_S = 1.0
 LONGEST_WORD, LONGEST_TEXT = 63, 200
 """Of a report of hardware. Agents cut it themselves; whoever speaks in one's place need not."""
 SEND_LIMIT = 64 * 1024
+STANDBY_TELLS_S, STANDBY_KEEPS_S = 2.0, 30.0
+"""A standby tells those who stay again and again that it lives, and lets go of strangers who never leave."""
+WELCOMES_A_SECOND = 1000.0
+"""Of those who stayed; what else the controller does goes on meanwhile."""
 WAIT_TO_BE_ACCEPTED, ACCEPTED_AT_ONCE = 4096, 32
 """Agents that come back at once wait in the kernel; a TLS handshake costs a millisecond."""
 
@@ -153,6 +160,7 @@ class Rendezvous:
         self._stream_limit = stream_limit
         self._sessions: dict[str, Session] = {}
         self._writers: dict[asyncio.StreamWriter, None] = {}  # in their order, so that a run can be repeated
+        self._staying: dict[asyncio.StreamWriter, asyncio.Timeout] = {}  # with whom we, a standby, wait for a leader
         self._accepted = 0
         self.progress_told = 0
         """Grows whenever `progressed_at` of any pod may have changed."""
@@ -175,6 +183,11 @@ class Rendezvous:
         same object until there is something new."""
         session = self._sessions.get(uid)
         return session.progress.steps if session and not session.superseded and not session.life.waits else None
+
+    @property
+    def attended(self) -> int:
+        """How many streams are open, but for those that stay with a standby."""
+        return self.statistics.streams - len(self._staying)
 
     def sessions(self) -> list[Session]:
         return list(self._sessions.values())
@@ -236,7 +249,17 @@ class Rendezvous:
     def dismiss_all(self) -> None:
         """Another may lead by now: send every agent there."""
         for writer in list(self._writers):
-            self._say_last(writer, NotLeader(self._leader_address()))
+            if writer not in self._staying:
+                self._say_last(writer, NotLeader(self._leader_address()))
+
+    def leadership_changed(self) -> None:
+        """Agents that stay with a standby are welcomed now, or told who leads."""
+        soon = _now()
+        for pause in self._staying.values():
+            due = pause.when()
+            if due is not None and due > soon and not pause.expired():
+                pause.reschedule(soon)
+            soon += 1 / WELCOMES_A_SECOND
 
     def _reach(self, uid: str, *, superseded: bool = False) -> tuple[_Stream | None, Life]:
         session = self._sessions.get(uid)
@@ -262,8 +285,10 @@ class Rendezvous:
         try:
             async with asyncio.timeout(HELLO_S):
                 hello = await receive(reader)
-                if not isinstance(hello, Hello):
-                    raise ProtocolError("the first line is not a hello")
+            if not isinstance(hello, Hello):
+                raise ProtocolError("the first line is not a hello")
+            await self._lead(reader, writer)
+            async with asyncio.timeout(HELLO_S):
                 identity, superseded = await self._identify(hello)
             session = self._enter(stream, identity, hello, superseded=superseded)
             stream.heard_at = _now()
@@ -283,6 +308,23 @@ class Rendezvous:
             writer.close()
             if session and session.stream is stream:
                 self._lose(session, stream)
+
+    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Returns once the agents are ours. What an agent says meanwhile, it says again once it is welcomed."""
+        until = _now() + STANDBY_KEEPS_S
+        while not self._attending():
+            if _now() >= until:
+                raise EOFError
+            self.statistics.not_leader += 1
+            self._write(writer, NotLeader(self._leader_address()))
+            try:
+                async with asyncio.timeout(STANDBY_TELLS_S) as self._staying[writer]:
+                    while True:
+                        await receive(reader)
+            except TimeoutError:
+                pass
+            finally:
+                del self._staying[writer]
 
     async def _listen(self, reader: asyncio.StreamReader, stream: _Stream, session: Session) -> None:
         while True:

@@ -164,6 +164,77 @@ async def test_it_asks_the_leader_it_is_told_of_and_then_the_service_again():
 
 
 @in_virtual_time
+async def test_sent_to_a_leader_that_it_could_not_reach_it_stays_with_the_standby():
+    desk = Desk()
+    _, _, standby = await desk.dialled()
+    desk.down = 1
+    standby.say(NotLeader("10.0.0.9:8443"))
+    at, address, standby = await desk.dialled()
+    assert desk.log == [("refused at", 0.0)]
+    assert (at, address) == (0.1, "")
+    for _ in range(3):
+        standby.say(NotLeader("10.0.0.9:8443"))  # it died a moment ago
+        await asyncio.sleep(1.9)
+    standby.say(Welcome(5.0))
+    await standby.hears(HELLO)
+    await standby.hears(Beat())
+    assert desk.dials.empty()
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_it_tries_to_reach_that_leader_again_after_a_while():
+    desk = Desk()
+    _, _, standby = await desk.dialled()
+    desk.down = 1
+    standby.say(NotLeader("10.0.0.9:8443"))
+    _, _, standby = await desk.dialled()
+    for _ in range(4):
+        standby.say(NotLeader("10.0.0.9:8443"))
+        await asyncio.sleep(2)
+    at, address, _ = await desk.dialled()
+    assert (at, address) == (6.1, "10.0.0.9:8443")
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_it_stays_with_a_standby_that_knows_no_leader_but_not_for_ever():
+    desk = Desk()
+    _, _, standby = await desk.dialled()
+    for _ in range(11):
+        standby.say(NotLeader(""))
+        await asyncio.sleep(2)
+    at, address, other = await desk.dialled()
+    assert (at, address) == (20.1, "")
+    other.say(NotLeader(""))
+    await asyncio.sleep(1)
+    other.say(NotLeader("10.0.0.9:8443"))
+    at, address, _ = await desk.dialled()
+    assert (at, address) == (23.0, "10.0.0.9:8443")
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_a_standby_that_it_stays_with_and_that_falls_silent_is_given_up():
+    desk = Desk()
+    _, _, standby = await desk.dialled()
+    standby.say(NotLeader(""))
+    at, address, _ = await desk.dialled()
+    assert (at, address) == (5.1, "")
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_a_leader_that_resigns_is_left():
+    desk = Desk()
+    leader = await desk.welcomed()
+    leader.say(NotLeader(""))
+    at, address, _ = await desk.dialled()
+    assert (at, address) == (0.1, "")
+    await desk.stop()
+
+
+@in_virtual_time
 async def test_try_again_is_soon_and_refused_backs_off():
     desk = Desk()
     for expected in (0.0, 0.5, 1.0):

@@ -17,6 +17,7 @@ class Desk:
     def __init__(self, **options):
         self.leads = True
         self.lapsed = False
+        self.address = "10.0.0.9:8443"
         self.admission = Admission.MEMBER
         self.changes: list[str] = []
         self.rendezvous = Rendezvous(
@@ -24,7 +25,7 @@ class Desk:
             admit=self.admit,
             leading=lambda: self.leads,
             attending=lambda: self.leads or self.lapsed,
-            leader_address=lambda: "10.0.0.9:8443",
+            leader_address=lambda: self.address,
             on_change=lambda identity: self.changes.append(identity.uid),
             **options,
         )

@@ -142,8 +142,82 @@ async def test_a_standby_names_the_leader():
     desk.leads = False
     agent = desk.stranger()
     agent.say(hello())
-    await agent.hears(NotLeader("10.0.0.9:8443"))
+    await agent.hears(LED_BY)
+    agent.writer.close()
+    await settle()
+    assert desk.rendezvous.statistics.streams == 0
+
+
+LED_BY = NotLeader("10.0.0.9:8443")
+
+
+@in_virtual_time
+async def test_an_agent_that_stays_with_a_standby_is_welcomed_on_the_same_stream_once_that_leads():
+    desk = Desk()
+    desk.leads = False
+    agent = desk.stranger()
+    agent.say(hello(attempt=2))
+    for _ in range(3):  # every two seconds: else it would give us up
+        await agent.hears(LED_BY)
+    assert now() == pytest.approx(1004)
+    agent.say(Hardware("xid-79", "GPU-3", "off the bus", 1.0))  # it says that again to whoever welcomes it
+    await settle()
+    assert (desk.rendezvous.attended, desk.rendezvous.sessions()) == (0, [])
+    desk.leads = True
+    desk.rendezvous.leadership_changed()
+    await agent.hears(Welcome(5.0))
+    assert now() == pytest.approx(1004)
+    assert desk.life().attempt == 2
+    assert desk.rendezvous.attended == 1
+
+
+@in_virtual_time
+async def test_a_thousand_that_stay_are_welcomed_within_a_second_and_not_all_at_once():
+    desk = Desk()
+    desk.leads = False
+    agents = [desk.stranger() for _ in range(1000)]
+    for number, agent in enumerate(agents):
+        agent.say(hello(f"u{number}"))
+    await settle()
+    await asyncio.sleep(0.5)
+    desk.leads = True
+    desk.rendezvous.leadership_changed()
+    desk.rendezvous.leadership_changed()  # and again, before anything has happened
+    assert desk.rendezvous.statistics.welcomed == 0
+    await asyncio.sleep(0.5)
+    assert 450 <= desk.rendezvous.statistics.welcomed <= 550
+    await asyncio.sleep(0.55)
+    assert desk.rendezvous.statistics.welcomed == 1000
+    assert desk.rendezvous.attended == 1000
+
+
+@in_virtual_time
+async def test_whoever_stays_is_told_at_once_when_another_leads_and_is_not_dismissed():
+    desk = Desk()
+    desk.leads, desk.address = False, ""
+    agent = desk.stranger()
+    agent.say(hello())
+    await agent.hears(NotLeader(""))
+    await asyncio.sleep(0.5)
+    desk.address = "10.0.0.9:8443"
+    desk.rendezvous.dismiss_all()
+    desk.rendezvous.leadership_changed()
+    await agent.hears(LED_BY)
+    assert now() == pytest.approx(1000.5)
+    assert desk.rendezvous.statistics.streams == 1
+
+
+@in_virtual_time
+async def test_a_stranger_that_never_leaves_a_standby_is_let_go_of():
+    desk = Desk()
+    desk.leads = False
+    agent = desk.stranger()
+    agent.say(hello())
+    for _ in range(15):
+        await agent.hears(LED_BY)
     await agent.is_closed()
+    assert now() == pytest.approx(1030)
+    assert desk.rendezvous.statistics.streams == 0
 
 
 @in_virtual_time

@@ -103,7 +103,11 @@ async def run(settings: Settings) -> None:
         )
         health.ready, health.metrics = controller.is_ready, told.text
         async with asyncio.TaskGroup() as tasks:
-            works = (late.measure(), turns.spare_what_lives(controller.agents), _ready_to_place(controller))
+            works = (
+                late.measure(),
+                turns.spare_what_lives(controller.agents, controller.agents_gone),
+                _ready_to_place(controller),
+            )
             beside = [tasks.create_task(work) for work in works]
             try:
                 await controller.run()
@@ -293,6 +297,10 @@ class Controller:
     def agents(self) -> int:
         """How many have a stream to us, as the one who leads."""
         return self._rendezvous.attended
+
+    def agents_gone(self) -> int:
+        """How many streams have ended."""
+        return self._rendezvous.ended
 
     def has_spares(self) -> bool:
         """Whether any gang asks for some."""

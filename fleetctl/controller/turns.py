@@ -19,6 +19,8 @@ YOUNG, MIDDLING = 10_000, 5
 """Objects made since the last small collection, and small ones since the last middling one, that bring about the next:
 by default it is 700 objects, of which a plan for ten thousand ranks makes a hundred times as many."""
 LOOK_EVERY_S = 1.0
+GONE, MOST_LIVE = 500, 2_000
+"""So many streams must have ended before a whole collection is worth its pause, which is 50 ms with as many as live."""
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -28,18 +30,25 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(_FewAtATime())
 
 
-async def spare_what_lives(streams: Callable[[], int]) -> None:
+async def spare_what_lives(streams: Callable[[], int], ended: Callable[[], int]) -> None:
     """Until cancelled, keep the garbage collector from looking again and again at what is there to stay: whatever there
-    is when there are a quarter more `streams` than the last time. (What goes is freed all the same, but for cycles: an
-    agent's stream leaves some hundred bytes of them, and the quarter bounds how often.)"""
+    is when there are a quarter more `streams` than the last time.
+
+    What goes is freed all the same, but for cycles: a closed transport of asyncio's holds itself by one of its methods.
+    So once as many streams have `ended` as are open, all is collected that is not spared; where that would take too
+    long, it waits for the collector's own time."""
     gc.set_threshold(YOUNG, MIDDLING, gc.get_threshold()[2])
     gc.freeze()
-    spared = 0
+    spared = collected = 0
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        if (now := streams()) > 1.25 * spared:
+        now, gone = streams(), ended() - collected
+        if now > 1.25 * spared:
             gc.freeze()
             spared = now
+        elif gone >= max(now, GONE) and now <= MOST_LIVE:
+            gc.collect()
+            collected += gone
 
 
 class Durations:

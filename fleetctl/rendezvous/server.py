@@ -189,6 +189,11 @@ class Rendezvous:
         """How many streams are open, but for those that stay with a standby."""
         return self.statistics.streams - len(self._staying)
 
+    @property
+    def ended(self) -> int:
+        """How many streams there were that are no longer open."""
+        return self._accepted - self.statistics.streams
+
     def sessions(self) -> list[Session]:
         return list(self._sessions.values())
 

@@ -354,7 +354,9 @@ class Bench:
         following = asyncio.create_task(self.cache.run())
         during = self.turns.during
         await during("LIST of all pods, nodes and gangs", self.cache.synced())
-        spared = asyncio.create_task(turns.spare_what_lives(lambda: self.rendezvous.statistics.streams))
+        spared = asyncio.create_task(
+            turns.spare_what_lives(lambda: self.rendezvous.attended, lambda: self.rendezvous.ended)
+        )
         listed = memory_mib()
         await during("the same again, nothing new", self.cache.refresh())
         for rank in range(self.agents, self.ranks):

@@ -88,10 +88,36 @@ async def test_what_lives_is_spared_when_there_are_a_quarter_more_streams(monkey
         return now
 
     try:
-        task = asyncio.create_task(turns.spare_what_lives(count))
+        task = asyncio.create_task(turns.spare_what_lives(count, lambda: 0))
         await ended.wait()
         task.cancel()
         assert gc.get_threshold()[:2] == (turns.YOUNG, turns.MIDDLING)
     finally:
         gc.set_threshold(*before)
     assert spared == [0, 8, 11, 14]  # when it begins, and by the quarter
+
+
+async def test_what_ended_streams_left_is_collected_once_as_many_have_ended_as_are_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    story = iter([(1000, 0), (1000, 999), (1000, 1000), (10, 1400), (10, 1499), (10, 1500), (2001, 9000), (2001, 9999)])
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(gc, "collect", lambda: collected.append(now))
+    monkeypatch.setattr(turns, "LOOK_EVERY_S", 0)
+    now, before, collected, over = (0, 0), gc.get_threshold(), [], asyncio.Event()
+
+    def streams() -> int:
+        nonlocal now
+        try:
+            now = next(story)
+        except StopIteration:
+            over.set()
+        return now[0]
+
+    try:
+        task = asyncio.create_task(turns.spare_what_lives(streams, lambda: now[1]))
+        await over.wait()
+        task.cancel()
+    finally:
+        gc.set_threshold(*before)
+    assert collected == [(1000, 1000), (10, 1500)]

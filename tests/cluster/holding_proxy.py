@@ -199,12 +199,14 @@ def _patch(template: Json) -> None:
     controller_ready()
 
 
-def kill_controller() -> None:
-    """SIGKILL: no goodbye, no released Lease. The pod is deleted; its successor has to wait for the Lease to end."""
+def kill_controller(pod: str = "") -> None:
+    """SIGKILL of this replica, or of all: no goodbye, no released Lease. The pod is deleted; whoever leads next has to
+    wait for the Lease to end."""
     script = (
         "for p in /proc/[0-9]*; do tr '\\0' ' ' 2>/dev/null <$p/cmdline | grep -q 'fleetctl controller ' && "
+        f"tr '\\0' '\\n' 2>/dev/null <$p/environ | grep -q '^HOSTNAME={pod or '.*'}$' && "
         "kill -9 ${p#/proc/}; done; true"
     )
     on_node(CONTROL_PLANE, script)
-    pods = ("-l", "app.kubernetes.io/component=controller", "--grace-period=0", "--force", "--wait=false")
-    kubectl("-n", "fleetctl-system", "delete", "pod", *pods)
+    pods = (pod,) if pod else ("-l", "app.kubernetes.io/component=controller")
+    kubectl("-n", "fleetctl-system", "delete", "pod", *pods, "--grace-period=0", "--force", "--wait=false")

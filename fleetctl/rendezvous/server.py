@@ -292,7 +292,7 @@ class Rendezvous:
                 hello = await receive(reader)
             if not isinstance(hello, Hello):
                 raise ProtocolError("the first line is not a hello")
-            await self._lead(reader, writer)
+            await self._until_we_lead(reader, writer)
             async with asyncio.timeout(HELLO_S):
                 identity, superseded = await self._identify(hello)
             session = self._enter(stream, identity, hello, superseded=superseded)
@@ -314,8 +314,8 @@ class Rendezvous:
             if session and session.stream is stream:
                 self._lose(session, stream)
 
-    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Returns once the agents are ours. What an agent says meanwhile, it says again once it is welcomed."""
+    async def _until_we_lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A standby, with an agent that stays. What the agent says meanwhile, it says again once it is welcomed."""
         until = _now() + STANDBY_KEEPS_S
         while not self._attending():
             if _now() >= until:

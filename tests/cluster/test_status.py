@@ -2,8 +2,20 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 
-from fleet import FLEETCTL, Gang, fleetctl_status, until
+import pytest
+from fleet import FLEETCTL, Gang, fleetctl_status, plain_template, until
+
+
+@pytest.fixture(scope="module")
+def gang(fleet: None) -> Iterator[Gang]:
+    """Its trainers take five seconds to stop, so that somebody who types can see them restart."""
+    template = plain_template("llm", env=[{"name": "IGNORE_SIGTERM", "value": "yes"}])
+    template["spec"]["terminationGracePeriodSeconds"] = 5
+    with Gang("llm", template=template) as slow:
+        slow.running(attempt=1)
+        yield slow
 
 
 def test_a_running_gang(gang: Gang) -> None:

@@ -201,6 +201,8 @@ class Agent:
         except (OSError, EOFError, ValueError, ProtocolError) as error:
             return self._back_off(f"no stream to {where}: {str(error) or type(error).__name__}")
         finally:
+            if address and self._unreached[0] == address:  # no welcome: to find out may have taken seconds
+                self._unreached = (address, asyncio.get_running_loop().time())
             self._stop_proving()
             if writer is not None and not self._stopping:
                 self._writer = None

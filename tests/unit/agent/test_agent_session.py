@@ -198,6 +198,23 @@ async def test_it_tries_to_reach_that_leader_again_after_a_while():
 
 
 @in_virtual_time
+async def test_a_leader_that_takes_connections_and_says_nothing_is_not_reached_either():
+    desk = Desk()
+    _, _, standby = await desk.dialled()
+    standby.say(NotLeader("10.0.0.9:8443"))
+    _, _, frozen = await desk.dialled()
+    await frozen.hears(HELLO)
+    at, address, standby = await desk.dialled()
+    assert (at, address) == (5.1, "")
+    for _ in range(4):
+        standby.say(NotLeader("10.0.0.9:8443"))
+        await asyncio.sleep(2)
+    at, address, _ = await desk.dialled()
+    assert (at, address) == (11.1, "10.0.0.9:8443")  # six seconds after it was given up
+    await desk.stop()
+
+
+@in_virtual_time
 async def test_it_stays_with_a_standby_that_knows_no_leader_but_not_for_ever():
     desk = Desk()
     _, _, standby = await desk.dialled()

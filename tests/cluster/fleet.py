@@ -291,6 +291,16 @@ class Gang:
             within_s,
         )
 
+    def recovered_once(self, attempt: int, before: dict[int, Seen]) -> None:
+        """All ranks run that attempt, each having restarted once."""
+        self.running(attempt, within_s=90)
+        time.sleep(2)  # a second attempt, if there is one, has begun by then
+        assert (self.attempt()["target"], self.attempt()["released"]) == (attempt, attempt)
+        for rank, now in self.seen_since(before).items():
+            was = before[rank]
+            assert now.uid == was.uid
+            assert now.restarts == {name: count + 1 for name, count in was.restarts.items()}, f"rank {rank}"
+
     def tell(self, rank: int, command: str, file: str = "command", *, uid: str = "") -> None:
         """Gives the trainer (or, by another file, another container) in the rank's current pod its orders; or the one
         in the pod with that uid, for which the API server is not asked."""

@@ -1,10 +1,9 @@
 """A controller may die anywhere in a recovery: the next one goes on, and no rank restarts twice."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
-from fleet import WORKERS, Gang, Seen, agents_out_of_reach, until
+from fleet import WORKERS, Gang, agents_out_of_reach, until
 from holding_proxy import HoldingProxy, controller_behind, kill_controller, raises_target_to, releases
 
 
@@ -24,7 +23,7 @@ def test_killed_at_raising_the_target(held: tuple[Gang, HoldingProxy], before: b
         gang.tell(2, "exit 2")
         assert hold.reached.wait(60)
         kill_controller()
-    recovered_once(gang, attempt, seen)
+    gang.recovered_once(attempt, seen)
 
 
 def test_killed_before_the_release(held: tuple[Gang, HoldingProxy]) -> None:
@@ -34,7 +33,7 @@ def test_killed_before_the_release(held: tuple[Gang, HoldingProxy]) -> None:
         gang.tell(2, "exit 2")
         assert hold.reached.wait(60)
         kill_controller()
-    recovered_once(gang, attempt, seen)
+    gang.recovered_once(attempt, seen)
 
 
 def test_killed_after_the_release_with_half_of_the_agents_told(held: tuple[Gang, HoldingProxy]) -> None:
@@ -48,15 +47,4 @@ def test_killed_after_the_release_with_half_of_the_agents_told(held: tuple[Gang,
             until("half of the ranks run", lambda: len(gang.starts(attempt)) == gang.ranks // 2)
             kill_controller()
             assert len(gang.starts(attempt)) == gang.ranks // 2
-    recovered_once(gang, attempt, seen)
-
-
-def recovered_once(gang: Gang, attempt: int, before: dict[int, Seen]) -> None:
-    """All ranks run that attempt, each having restarted once."""
-    gang.running(attempt, within_s=90)
-    time.sleep(2)
-    assert (gang.attempt()["target"], gang.attempt()["released"]) == (attempt, attempt)
-    for rank, now in gang.seen_since(before).items():
-        was = before[rank]
-        assert now.uid == was.uid
-        assert now.restarts == {name: count + 1 for name, count in was.restarts.items()}, f"rank {rank}"
+    gang.recovered_once(attempt, seen)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fleet import Gang, Seen, controller_ready, get, kubectl, until
+from fleet import Gang, controller_ready, get, kubectl, until
 from holding_proxy import kill_controller
 
 NAMESPACE = ("-n", "fleetctl-system")
@@ -31,7 +31,9 @@ def test_a_leader_that_is_stopped_hands_over_and_nobody_restarts(gang: Gang) -> 
     time.sleep(10)  # for as long as an agent may take to find its way
     assert (gang.attempt()["target"], gang.attempt()["released"]) == (attempt["target"], attempt["released"])
     assert gang.seen() == before
-    _recovers_once(gang)
+    released = attempt["released"]
+    gang.tell(1, "exit 1")
+    gang.recovered_once(released + 1, before)
 
 
 def test_a_leader_that_is_killed_in_mid_recovery_and_nobody_restarts_twice(gang: Gang) -> None:
@@ -41,22 +43,7 @@ def test_a_leader_that_is_killed_in_mid_recovery_and_nobody_restarts_twice(gang:
     until("the target is raised", lambda: gang.attempt()["target"] == released + 1)
     kill_controller(leader)
     _other_leads(than=leader, within_s=KILL_HANDS_OVER_S)
-    _all_restarted_once(gang, released + 1, before)
-
-
-def _recovers_once(gang: Gang) -> None:
-    released, before = gang.attempt()["released"], gang.seen()
-    gang.tell(1, "exit 1")
-    _all_restarted_once(gang, released + 1, before)
-
-
-def _all_restarted_once(gang: Gang, attempt: int, before: dict[int, Seen]) -> None:
-    gang.running(attempt, within_s=90)
-    time.sleep(2)
-    assert (gang.attempt()["target"], gang.attempt()["released"]) == (attempt, attempt)
-    for rank, now in gang.seen_since(before).items():
-        assert now.uid == before[rank].uid
-        assert now.restarts == {name: count + 1 for name, count in before[rank].restarts.items()}, f"rank {rank}"
+    gang.recovered_once(released + 1, before)
 
 
 def _leader() -> str:

@@ -189,16 +189,15 @@ class ControllerProgram(ControllerProcess):
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """An agent's connection: its bytes go over one of ours, which nobody's process makes."""
         loop, dials = asyncio.get_running_loop(), self._dials
-        hello = await reader.read(CHUNK)
-        async with dials:
-            if reader.at_eof():  # it has given up: a handshake for nobody would keep the others waiting
-                writer.close()
-                return
-            try:
+        try:
+            hello = await reader.read(CHUNK)
+            async with dials:
+                if reader.at_eof():  # it has given up: a handshake for nobody would keep the others waiting
+                    raise EOFError
                 far_reader, far_writer = await loop.create_task(self._dial(), context=contextvars.Context())
-            except (OSError, ssl.SSLError, LookupError):
-                writer.close()
-                return
+        except (EOFError, OSError, ssl.SSLError, LookupError):
+            writer.close()
+            return
         self._carried.add(far_writer)
         far_writer.write(hello)
         there = loop.create_task(_pump(reader, far_writer))

@@ -55,7 +55,11 @@ class Metrics(Collector):
         yield _histogram(
             "fleetctl_signal_seconds", "From the raised target until the resets of all ranks are sent", self._signals
         )
-        yield GaugeMetricFamily("fleetctl_agents_connected", "Streams of agents that are open", value=self._agents())
+        yield GaugeMetricFamily(
+            "fleetctl_agents_connected",
+            "Streams of agents that are open, but for those that stay with a standby",
+            value=self._agents(),
+        )
         releases = CounterMetricFamily(
             "fleetctl_releases", "Attempts that were released, by how the ranks came into them", labels=["rung"]
         )

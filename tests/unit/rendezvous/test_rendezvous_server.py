@@ -27,6 +27,8 @@ from fleetctl.rendezvous.messages import (
     Welcome,
 )
 
+LED_BY = NotLeader("10.0.0.9:8443")
+
 # hello, admission, refusal
 
 
@@ -146,9 +148,6 @@ async def test_a_standby_names_the_leader():
     agent.writer.close()
     await settle()
     assert desk.rendezvous.statistics.streams == 0
-
-
-LED_BY = NotLeader("10.0.0.9:8443")
 
 
 @in_virtual_time

@@ -134,7 +134,7 @@ class Agent:
         self._told_hardware: Sequence[Hardware] = ()  # on this stream
         self._said = ""
         self._failures = 0
-        self._redirect = ""
+        self._leader: tuple[str, Stream] | None = None  # whom we were sent to and have just dialled
         self._unreached = ("", 0.0)  # where we were sent last in vain, and when
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[object] | None = None
@@ -147,8 +147,8 @@ class Agent:
         self._task = asyncio.current_task()
         try:
             while not self._stopping:
-                pause_s = await self._attend()
-                await asyncio.sleep(pause_s)
+                if pause_s := await self._attend():
+                    await asyncio.sleep(pause_s)
         except _Restart:
             return RESTART_EXIT_CODE
         except asyncio.CancelledError:
@@ -187,26 +187,42 @@ class Agent:
 
     async def _attend(self) -> float:
         """One stream from dial to end; how long to wait before the next."""
-        address, self._redirect = self._redirect, ""
-        if address:
-            self._unreached = (address, asyncio.get_running_loop().time())
+        address, stream = self._leader or ("", None)
+        self._leader = None
         where = address or "the Service"
         writer = None
         try:
-            async with asyncio.timeout(CONNECT_S):
-                reader, writer = await self._open_stream(address)
+            reader, writer = stream or await self._dial(address)
             self._greet(writer)
             self._writer = writer
             return await self._converse(reader, writer, where, may_redirect=not address)
         except (OSError, EOFError, ValueError, ProtocolError) as error:
-            return self._back_off(f"no stream to {where}: {str(error) or type(error).__name__}")
+            return self._back_off(_no_stream(where, error))
         finally:
             if address and self._unreached[0] == address:  # no welcome: to find out may have taken seconds
-                self._unreached = (address, asyncio.get_running_loop().time())
+                self._reached_in_vain(address)
             self._stop_proving()
             if writer is not None and not self._stopping:
                 self._writer = None
                 writer.close()
+
+    async def _dial(self, address: str) -> Stream:
+        async with asyncio.timeout(CONNECT_S):
+            return await self._open_stream(address)
+
+    async def _follow(self, address: str) -> bool:
+        """Dial who is said to lead. The stream on which it was said stays open until that has succeeded: if the leader
+        has died, that standby may be the next."""
+        self._reached_in_vain(address)  # until it says welcome
+        try:
+            self._leader = address, await self._dial(address)
+        except (OSError, ValueError) as error:
+            self._reached_in_vain(address)
+            self._say_once(_no_stream(address, error))
+        return self._leader is not None
+
+    def _reached_in_vain(self, address: str) -> None:
+        self._unreached = (address, asyncio.get_running_loop().time())
 
     def _greet(self, writer: asyncio.StreamWriter) -> None:
         writer.write(encode(self._machine.hello(self._read_token())))
@@ -234,9 +250,11 @@ class Agent:
                         now, (unreached, at) = asyncio.get_running_loop().time(), self._unreached
                         in_vain = address == unreached and now < at + REACH_AGAIN_S
                         if address and may_redirect and not in_vain:
-                            self._redirect = address
-                            return 0.0
-                        if now >= stays_until or (address and not in_vain):
+                            pulse.stop()
+                            if await self._follow(address):
+                                return 0.0
+                            pulse = _Pulse(writer, self._read_progress)
+                        elif now >= stays_until or (address and not in_vain):
                             return self._back_off(f"{where} does not lead")
                         self._say_once(f"{where} does not lead: staying until somebody does")
                     case TryAgain(reason):
@@ -311,3 +329,7 @@ class Agent:
         if line != self._said:
             self._say(line)
         self._said = line
+
+
+def _no_stream(where: str, error: Exception) -> str:
+    return f"no stream to {where}: {str(error) or type(error).__name__}"

@@ -39,6 +39,7 @@ class Desk:
         self.log, self.said = [], []
         self.dials: asyncio.Queue[tuple[float, str, Peer]] = asyncio.Queue()
         self.down = 0
+        self.dark = False
         self.boottime = 50.0
         self.gate, self.gate_dials = gate, []
         self.progress = Beat()
@@ -65,6 +66,8 @@ class Desk:
         self.log.append(("release", attempt))
 
     async def open_stream(self, address):
+        if self.dark:
+            await asyncio.sleep(3600)
         if self.down:
             self.down -= 1
             self.log.append(("refused at", round(now() - 1000, 1)))
@@ -164,17 +167,14 @@ async def test_it_asks_the_leader_it_is_told_of_and_then_the_service_again():
 
 
 @in_virtual_time
-async def test_sent_to_a_leader_that_it_could_not_reach_it_stays_with_the_standby():
+async def test_sent_to_a_leader_that_it_cannot_reach_it_stays_with_the_standby_on_the_same_stream():
     desk = Desk()
     _, _, standby = await desk.dialled()
     desk.down = 1
-    standby.say(NotLeader("10.0.0.9:8443"))
-    at, address, standby = await desk.dialled()
-    assert desk.log == [("refused at", 0.0)]
-    assert (at, address) == (0.1, "")
     for _ in range(3):
         standby.say(NotLeader("10.0.0.9:8443"))  # it died a moment ago
         await asyncio.sleep(1.9)
+    assert desk.log == [("refused at", 0.0)]
     standby.say(Welcome(5.0))
     await standby.hears(HELLO)
     await standby.hears(Beat())
@@ -187,14 +187,58 @@ async def test_it_tries_to_reach_that_leader_again_after_a_while():
     desk = Desk()
     _, _, standby = await desk.dialled()
     desk.down = 1
-    standby.say(NotLeader("10.0.0.9:8443"))
-    _, _, standby = await desk.dialled()
     for _ in range(4):
         standby.say(NotLeader("10.0.0.9:8443"))
         await asyncio.sleep(2)
     at, address, _ = await desk.dialled()
-    assert (at, address) == (6.1, "10.0.0.9:8443")
+    assert (at, address) == (6.0, "10.0.0.9:8443")
+    await standby.hears(HELLO)
+    await standby.is_closed()
     await desk.stop()
+
+
+@in_virtual_time
+async def test_while_a_leader_does_not_answer_the_standby_is_kept():
+    desk = Desk()
+    _, _, standby = await desk.dialled()
+    desk.dark = True
+    standby.say(NotLeader("10.0.0.9:8443"))
+    await asyncio.sleep(4)
+    standby.say(Welcome(5.0))  # it leads meanwhile; heard once the dial has failed, after five seconds
+    await standby.hears(HELLO, Beat())
+    assert now() == pytest.approx(1010)
+    assert desk.said == [
+        "no stream to 10.0.0.9:8443: TimeoutError",
+        "the Service does not lead: staying until somebody does",
+        "welcomed by the Service",
+    ]
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_a_standby_that_is_lost_while_the_leader_is_dialled_is_dialled_anew():
+    desk = Desk()
+    _, _, standby = await desk.dialled()
+    desk.dark = True
+    standby.say(NotLeader("10.0.0.9:8443"))
+    await settle()
+    standby.writer.close()
+    desk.dark = False
+    at, address, _ = await desk.dialled()
+    assert (at, address) == (5.1, "")
+    await desk.stop()
+
+
+@in_virtual_time
+async def test_sigterm_while_a_leader_is_dialled_says_bye_to_the_standby():
+    desk = Desk()
+    _, _, standby = await desk.dialled()
+    desk.dark = True
+    standby.say(NotLeader("10.0.0.9:8443"))
+    await settle()
+    desk.agent.stop()
+    await standby.hears(HELLO, Bye())
+    assert await desk.running == 0
 
 
 @in_virtual_time

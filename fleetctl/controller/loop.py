@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE_S = 0.01
 """Messages of many agents arrive together; one look at the gang serves them all."""
-DEBOUNCE_S_PER_RANK, LONGEST_DEBOUNCE_S = 0.0001, 0.25
+DEBOUNCE_S_PER_RANK, LONGEST_DEBOUNCE_S = 0.0002, 0.25
 """A look at a large gang takes longer, and more of its agents speak within the time."""
 AGAIN_AFTER_ERROR_S = 1.0
 AGAIN_AFTER_REFUSAL_S = 5.0

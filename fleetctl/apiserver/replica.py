@@ -51,7 +51,7 @@ class Replica(ApiServer):
         self.refused: list[str] = []
         """What the real server did not take, in its words."""
         self.muted: set[str] = set()
-        """Actors (kubelet) whose changes of statuses are not sent on: what they cost is somebody else's to measure."""
+        """Actors (kubelet/NODE) whose changes of statuses are not sent on: what they cost is not to be measured."""
         self._on_their_way: dict[Place, deque[_Write]] = {}
         self._versions: dict[Place, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +95,7 @@ class Replica(ApiServer):
         if subresource:
             patch = {"status": difference(before.get("status") or {}, after.get("status") or {})}
             body = {"metadata": {"uid": uid}, **patch}
-            if actor.partition("/")[0] not in self.muted:
+            if actor not in self.muted:
                 self._send(place, _Write(actor, "PATCH", f"{path}/{subresource}", body, MERGE_PATCH, patch))
         elif plural == "pods" and not before["spec"].get("nodeName") and after["spec"].get("nodeName"):
             node = after["spec"]["nodeName"]

@@ -1,7 +1,8 @@
 """A gang that meets a fault every 30 s, for as long as is asked for: nothing in the controllers grows, and nothing is
 violated. `make soak RANKS=1024 MINUTES=20`.
 
-Controllers crash in the first quarter only: what lives from then on to the end must not grow.
+Controllers crash in the first quarter only: what lives from then on to the end must not grow. Whoever leads then has
+carried out a recovery when its memory is measured for the first time.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from tests.apiserver.trial import STARTS_IN_S, Trial, all_run, look_inside
 RANKS = int(os.environ.get("RANKS", "64"))
 EVERY_S = 30.0
 FAULTS = round(60 * float(os.environ.get("MINUTES", "2")) / EVERY_S)
-EARLY_ONES = max(1, FAULTS // 4)
+EARLY_ONES = max(2, FAULTS // 4)
 A_NODE = 8
 SPARE_NODES = 2
 FIRST_S = 1.0
@@ -52,7 +53,7 @@ apart, and must not be more than are used at a time."""
 Kind = tuple[f.Fault, float | None]
 """And how long it lasts."""
 ANY_TIME: tuple[Kind, ...] = (
-    (f.ContainerExit(exit_code=3), None),
+    (f.ContainerExit(exit_code=3), None),  # is over soon
     (f.PodDeleted(grace=2.0), None),
     (f.NodeRebooted(down=5.0), None),
     (f.NodeDark(), 45.0),
@@ -62,7 +63,7 @@ EARLY: tuple[Kind, ...] = ((f.ControllerCrash(restart_after=3.0), None), *ANY_TI
 
 def soak() -> Scenario:
     rng = random.Random("soak")
-    kinds = [*_drawn(rng, EARLY, EARLY_ONES), *_drawn(rng, ANY_TIME, FAULTS - EARLY_ONES)]
+    kinds = [*_drawn(rng, EARLY, EARLY_ONES - 1), ANY_TIME[0], *_drawn(rng, ANY_TIME, FAULTS - EARLY_ONES)]
     used, plenty = -(-RANKS // A_NODE), {"restarts": 1000}
     return Scenario(
         name="soak",
@@ -78,7 +79,7 @@ def soak() -> Scenario:
 
 
 def _drawn(rng: random.Random, kinds: tuple[Kind, ...], number: int) -> list[Kind]:
-    """Each once before any comes again; the last is the first of them, which is over soon."""
+    """Each once before any comes again; the last is the first of them."""
     cycles = [kind for _ in range(number) for kind in rng.sample(kinds, len(kinds))]
     return [*cycles[: number - 1], kinds[0]]
 
@@ -187,7 +188,7 @@ def test_nothing_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def measure(world: ApiServerWorld) -> None:
         began = world.now()
         if RANKS > MANY:
-            world.api.muted.add("kubelet")
+            world.api.muted.update(f"kubelet/{node}" for node in world.kubelets)
         await asyncio.sleep(MEASURED_S[0])
         measured.extend(Samples(controller.pid, told, world.door.port) for controller in world.controllers)
         while (at := world.now() - began) < MEASURED_S[1]:

@@ -160,7 +160,7 @@ async def test_a_write_of_unknown_fate_is_looked_for(here: Here) -> None:
 
 
 async def test_a_muted_kubelet_is_seen_and_costs_nothing(here: Here) -> None:
-    here.replica.muted.add("kubelet")
+    here.replica.muted.add("kubelet/n")
     here.replica.update("kubelet/n", "pods", "default", "p", running, subresource="status")
     await here.replica.settled()
     assert here.pod()["status"]["phase"] == "Running"

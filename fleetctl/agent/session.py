@@ -192,7 +192,7 @@ class Agent:
         where = address or "the Service"
         writer = None
         try:
-            reader, writer = stream or await self._dial(address)
+            reader, writer = stream or await self._dial("")
             self._greet(writer)
             self._writer = writer
             return await self._converse(reader, writer, where, may_redirect=not address)

@@ -33,7 +33,7 @@ from fleetctl.stamps import rfc3339
 
 AGAIN = "diagnosed again from what the API server shows now; agents are not heard here, and Leases not watched"
 NOTHING = "nothing is wrong with it that the API server shows"
-_READ_OF_NODES = ("name", "exists", "ready", "taints", "conditions", "domains", "strikes")
+_READ_OF_NODES = ("name", "exists", "ready", "taints", "conditions", "domains", "strikes", "quarantined")
 NAMES_MAX = 20
 """So many names of what there is are told to whoever asked for something else."""
 
@@ -237,6 +237,7 @@ def _of_node(name: str, node: Node | None, there: Sequence[Member]) -> Iterator[
         lines += [f"conditions: {', '.join(sorted(node.conditions))}"] * bool(node.conditions)
         lines += [f"taints: {', '.join(sorted(node.taints))}"] * bool(node.taints)
         lines += [f"domains: {', '.join(node.domains)}"] * bool(node.domains)
+        lines += ["in quarantine, it gets no new pods: see fleetctl quarantine"] * node.quarantined
     yield from labelled("Node", *lines, "its Lease was not read: whether it is dead, the controller watches")
     if node is not None and node.strikes:
         yield from labelled("Strikes", *(f"{_stamp(s.at)}  {s.who}: {s.rule}" for s in node.strikes))

@@ -228,6 +228,14 @@ def test_a_node_is_told_with_its_ranks_and_its_record(cluster: Cluster) -> None:
     ]
 
 
+def test_a_node_in_quarantine_is_said_to_be(cluster: Cluster) -> None:
+    cluster.status(closed())
+    said = "          in quarantine, it gets no new pods: see fleetctl quarantine"
+    assert said not in cluster.text(node="n1")
+    cluster._update("nodes", "", "n1", "", metadata={"name": "n1", "labels": {"fleetctl.dev/quarantine": "true"}})
+    assert said in cluster.text(node="n1")
+
+
 def test_what_is_stored_of_a_node_is_told_and_not_what_its_ranks_met_elsewhere(cluster: Cluster) -> None:
     cluster.status(closed())
     assert STORED[1] in cluster.text(node="n1")
@@ -303,6 +311,7 @@ def test_for_programs(cluster: Cluster) -> None:
         "exists": True,
         "ready": "True",
         **{key: [] for key in ("taints", "conditions", "domains", "strikes")},
+        "quarantined": False,
     }
     assert found["ranks"] == {"2": "failed", "3": "training"}
     (verdict,) = found["diagnosedAgain"]["verdicts"]

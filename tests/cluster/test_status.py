@@ -10,9 +10,9 @@ from fleet import FLEETCTL, Gang, fleetctl_status, plain_template, until
 
 @pytest.fixture(scope="module")
 def gang(fleet: None) -> Iterator[Gang]:
-    """Its trainers take five seconds to stop, so that somebody who types can see them restart."""
+    """Its trainers take ten seconds to stop, so that somebody who types can see them restart."""
     template = plain_template("llm", env=[{"name": "IGNORE_SIGTERM", "value": "yes"}])
-    template["spec"]["terminationGracePeriodSeconds"] = 5
+    template["spec"]["terminationGracePeriodSeconds"] = 10
     with Gang("llm", template=template) as slow:
         slow.running(attempt=1)
         yield slow

@@ -13,7 +13,13 @@ help:  ## this list
 demo: venv  ## a thousand simulated ranks survive a fault, a dark machine and a crash of the controller
 	$(BIN)/fleetctl replay scenarios/demo.yaml
 
-test: check unit conformance model simulation apiserver cluster-test  ## everything that must pass
+TESTS := venv check unit conformance model simulation apiserver cluster-test
+
+test:  ## everything that must pass, one after the other; the kind cluster comes last: idle, it takes half a core
+	@trap 'printf "== took\n%s%6d s  all\n" "$$took" $$SECONDS' EXIT; for each in $(TESTS); do \
+	  echo "== make $$each"; began=$$SECONDS; $(MAKE) --no-print-directory $$each || exit; \
+	  took+=$$(printf '%6d s  make %s' $$((SECONDS - began)) $$each)$$'\n'; \
+	done
 
 $(VENV)/installed: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fleetctl needs Python 3.11 or newer: make PYTHON=python3.x")'

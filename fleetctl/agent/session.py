@@ -28,7 +28,9 @@ from fleetctl.rendezvous.messages import (
     receive,
 )
 
-CONNECT_S = 5.0
+CONNECT_S, LONGEST_CONNECT_S = 5.0, 20.0
+"""Twice as long after each failure but the first: of thousands that dial at once the last wait for the handshakes of all
+others, and those who give up stay in that queue."""
 SILENT_BEATS = 3
 BACK_OFF_S = (0.1, 3.0)
 TRY_AGAIN_S = (0.2, 0.5)
@@ -207,7 +209,8 @@ class Agent:
                 writer.close()
 
     async def _dial(self, address: str) -> Stream:
-        async with asyncio.timeout(CONNECT_S):
+        failures = min(max(0, self._failures - 1), 10)
+        async with asyncio.timeout(min(LONGEST_CONNECT_S, CONNECT_S * 2.0**failures)):
             return await self._open_stream(address)
 
     async def _follow(self, address: str) -> bool:

@@ -191,7 +191,7 @@ class Controller:
             admit=self._admit,
             leading=self._leads,
             attending=self._attends,
-            leader_address=lambda: self._elector.holders_address,
+            leader_address=self._other_leader,
             on_change=self._life_changed,
         )
         self._nodes = Nodes(
@@ -279,6 +279,11 @@ class Controller:
         for loop in self._loops.values():
             loop.changed()
         return True
+
+    def _other_leader(self) -> str:
+        """Where to send agents: never to ourselves. A term of ours begins a moment after we hold the Lease, and whoever
+        is sent to us by our address dials anew, while whoever stays is welcomed then."""
+        return "" if self._elector.holder == self._elector.identity else self._elector.holders_address
 
     def _latest_term(self) -> int:
         """The last one in which another leader wrote a gang's record."""

@@ -33,8 +33,8 @@ def test_a_standby_names_the_leader_and_keeps_who_stays_until_it_leads() -> None
         assert await last_word(second) == NotLeader("")
         reader, writer = await world.network.open_stream(second.process.address, PORT, 4096)
         writer.write(encode(Hello("token", "life", 1.0, 0, None)))
-        while (line := await reader.readline()) and isinstance(decode(line), NotLeader):
-            pass
+        while (line := await reader.readline()) and isinstance(word := decode(line), NotLeader):
+            assert word == NotLeader(""), "whoever is sent to it by its address dials anew"
         writer.close()
         assert world.leader is second
         assert isinstance(decode(line), Refused)  # it leads, and judges the token

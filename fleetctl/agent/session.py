@@ -29,8 +29,8 @@ from fleetctl.rendezvous.messages import (
 )
 
 CONNECT_S, LONGEST_CONNECT_S = 5.0, 20.0
-"""Twice as long after each failure but the first: of thousands that dial at once the last wait for the handshakes of the
-others, and those who give up stay in that queue."""
+"""Twice as long after each failure but the first: of thousands that dial at once the last wait until all others have
+shaken hands, and those who give up stay in that queue."""
 SILENT_BEATS = 3
 BACK_OFF_S = (0.1, 3.0)
 TRY_AGAIN_S = (0.2, 0.5)

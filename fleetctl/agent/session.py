@@ -28,9 +28,7 @@ from fleetctl.rendezvous.messages import (
     receive,
 )
 
-CONNECT_S, LONGEST_CONNECT_S = 5.0, 20.0
-"""Twice as long after each failure but the first: of thousands that dial at once the last wait until all others have
-shaken hands, and those who give up stay in that queue."""
+CONNECT_S = 5.0
 SILENT_BEATS = 3
 BACK_OFF_S = (0.1, 3.0)
 TRY_AGAIN_S = (0.2, 0.5)
@@ -209,8 +207,7 @@ class Agent:
                 writer.close()
 
     async def _dial(self, address: str) -> Stream:
-        failures = min(max(0, self._failures - 1), 10)
-        async with asyncio.timeout(min(LONGEST_CONNECT_S, CONNECT_S * 2.0**failures)):
+        async with asyncio.timeout(CONNECT_S):
             return await self._open_stream(address)
 
     async def _follow(self, address: str) -> bool:

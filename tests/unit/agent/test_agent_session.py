@@ -39,7 +39,7 @@ class Desk:
         self.log, self.said = [], []
         self.dials: asyncio.Queue[tuple[float, str, Peer]] = asyncio.Queue()
         self.down = 0
-        self.dark, self.dark_dials = False, []
+        self.dark = False
         self.boottime = 50.0
         self.gate, self.gate_dials = gate, []
         self.progress = Beat()
@@ -67,7 +67,6 @@ class Desk:
 
     async def open_stream(self, address):
         if self.dark:
-            self.dark_dials.append(round(now() - 1000, 1))
             await asyncio.sleep(3600)
         if self.down:
             self.down -= 1
@@ -151,25 +150,6 @@ async def test_it_keeps_trying_with_growing_pauses_and_says_the_reason_once():
     assert at == pytest.approx(15.1)
     await controller.hears(Hello("token", "life", 7.0, 3, None, 3))
     assert len(desk.said) == 1
-    await desk.stop()
-
-
-@in_virtual_time
-async def test_it_waits_longer_for_each_next_stream_to_open():
-    desk = Desk()
-    desk.dark = True
-    await asyncio.sleep(60)
-    assert desk.dark_dials == [0.0, 5.1, 10.3, 20.7, 41.5]
-    desk.dark = False
-    controller = await desk.welcomed()
-    await controller.hears(Beat())
-    controller.say(BeatAck())
-    await settle()
-    desk.dark = True
-    controller.writer.close()
-    await asyncio.sleep(10)
-    first, second = desk.dark_dials[-2:]
-    assert second - first == pytest.approx(5.2)
     await desk.stop()
 
 
